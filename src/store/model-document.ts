@@ -1,0 +1,35 @@
+import type { BlockKind, Digest } from "../blocks/block.ts";
+
+/** A model as an ordered list of blocks: the config blob of its OCI manifest (`application/vnd.blockllm.model.v1+json`). */
+export interface ModelDocument {
+  version: 1;
+  exporter: string;
+  family: string;
+  precision: string;
+  opaque: boolean;
+  layers: number;
+  hiddenSize: number | null;
+  vocabSize: number;
+  /** Tokens a sequence may have in all; null: the files do not say. */
+  contextLength: number | null;
+  /** Token ids that end a sequence; may be empty. */
+  endTokens: number[];
+  beginToken: number | null;
+  /** In the order tokens go through them. */
+  chain: ChainEntry[];
+  /** Tokenizer and configuration files as they came. */
+  files: { name: string; digest: Digest; bytes: number }[];
+  /** What was recognised and how, in sentences for `split` and `show`. */
+  recognised: string[];
+  warnings: string[];
+  source: { folder: string; graph: string; bytes: number };
+}
+
+export interface ChainEntry {
+  kind: BlockKind;
+  /** null for embedding, head and opaque. */
+  layer: number | null;
+  digest: Digest;
+  /** Weights and graphs of the block. */
+  bytes: number;
+}

@@ -1,0 +1,62 @@
+/** What a user can cause: a stable code, a message with the value and the limit, and the next thing to type. */
+export class BlockllmError extends Error {
+  readonly code: ErrorCode;
+  readonly hint: string | undefined;
+
+  constructor(code: ErrorCode, message: string, options: { hint?: string; cause?: unknown } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = "BlockllmError";
+    this.code = code;
+    this.hint = options.hint;
+  }
+
+  /** Process exit code: 1 failed, 2 wrong usage or bad input, 3 a gate was not met, 130 interrupted. */
+  get exitCode(): number {
+    return ERRORS[this.code].exit;
+  }
+
+  /** HTTP status the server answers with. */
+  get status(): number {
+    return ERRORS[this.code].status;
+  }
+}
+
+/** Every code, once. A test holds this table against the README and against what the source throws. */
+export const ERRORS = {
+  usage: { exit: 2, status: 400 },
+  interrupted: { exit: 130, status: 499 },
+  out_of_space: { exit: 1, status: 507 },
+  io_failed: { exit: 1, status: 500 },
+
+  model_not_found: { exit: 2, status: 404 },
+  model_invalid: { exit: 2, status: 422 },
+  model_unsupported: { exit: 2, status: 422 },
+  model_too_large: { exit: 2, status: 422 },
+  external_data_missing: { exit: 2, status: 422 },
+  external_data_short: { exit: 2, status: 422 },
+  external_data_escapes: { exit: 2, status: 422 },
+  tokenizer_missing: { exit: 2, status: 422 },
+  name_taken: { exit: 2, status: 409 },
+  name_invalid: { exit: 2, status: 422 },
+
+  repository_not_found: { exit: 2, status: 404 },
+  repository_invalid: { exit: 1, status: 500 },
+  repository_locked: { exit: 1, status: 503 },
+  blob_missing: { exit: 1, status: 500 },
+  blob_corrupt: { exit: 1, status: 500 },
+
+  gate_not_met: { exit: 3, status: 422 },
+  verify_failed: { exit: 3, status: 422 },
+
+  request_invalid: { exit: 2, status: 400 },
+  context_length_exceeded: { exit: 2, status: 400 },
+  invalid_api_key: { exit: 2, status: 401 },
+  queue_full: { exit: 1, status: 429 },
+  server_draining: { exit: 1, status: 503 },
+  address_in_use: { exit: 1, status: 500 },
+  memory_exceeded: { exit: 2, status: 503 },
+  device_unavailable: { exit: 2, status: 503 },
+  engine_failed: { exit: 1, status: 500 },
+} as const satisfies Record<string, { exit: number; status: number }>;
+
+export type ErrorCode = keyof typeof ERRORS;
