@@ -1,0 +1,29 @@
+import type { CommandContext } from "./context.ts";
+
+/** One command: how it is typed, what it does, how its value looks to a person. `--json` prints the value as it is. */
+export interface CommandDefinition<Options = object, Value = unknown> {
+  /** Name and arguments in commander's notation: `split <path...>`. */
+  usage: string;
+  summary: string;
+  options: OptionDefinition[];
+  /** Command lines for `--help`, the most useful one first. */
+  examples: string[];
+  /** `undefined`: there is nothing to print, the command spoke while it ran. */
+  run(context: CommandContext, operands: string[], options: Options): Promise<Value>;
+  print?(value: NonNullable<Value>, context: CommandContext): string;
+  /** The exit code of a command that did its work and has a verdict: 3 when a gate was not met. Default 0. */
+  exitCode?(value: NonNullable<Value>): number;
+}
+
+export interface OptionDefinition {
+  /** In commander's notation: `--max-tokens <count>`. */
+  flags: string;
+  help: string;
+  /** Turns the text into a value; throws BlockllmError `usage`. */
+  parse?: (text: string) => unknown;
+}
+
+/** Keeps the types of options and value inside the command; the list of commands need not know them. */
+export function defineCommand<Options, Value>(definition: CommandDefinition<Options, Value>): CommandDefinition {
+  return definition as unknown as CommandDefinition;
+}

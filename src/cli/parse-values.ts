@@ -1,0 +1,61 @@
+import { BlockllmError } from "../support/errors.ts";
+
+/** An option's text as a whole number of at least `least`. */
+export function wholeNumber(name: string, least: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (/^-?\d+$/.test(text) && value >= least && Number.isSafeInteger(value)) return value;
+    throw wrongValue(name, text, `a whole number of at least ${least}`);
+  };
+}
+
+/** An option's text as a number from `least` to `most`, both included. */
+export function realNumber(name: string, least: number, most: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() !== "" && value >= least && value <= most) return value;
+    throw wrongValue(name, text, `a number from ${least} to ${most}`);
+  };
+}
+
+/** Comma-separated token ids. */
+export function tokenIds(name: string): (text: string) => number[] {
+  return (text) => {
+    const ids = text.split(",").map((part) => part.trim());
+    if (ids.every((id) => /^\d+$/.test(id))) return ids.map(Number);
+    throw wrongValue(name, text, "token ids with commas between them, like 1,17,45");
+  };
+}
+
+export function commaSeparated(text: string): string[] {
+  return text
+    .split(",")
+    .map((part) => part.trim())
+    .filter((part) => part !== "");
+}
+
+const BYTE_UNITS: Record<string, number> = {
+  b: 1,
+  kb: 1e3,
+  mb: 1e6,
+  gb: 1e9,
+  tb: 1e12,
+  kib: 2 ** 10,
+  mib: 2 ** 20,
+  gib: 2 ** 30,
+  tib: 2 ** 40,
+};
+
+/** `8GB`, `512 MiB`, `1e9`: bytes. */
+export function byteCount(name: string): (text: string) => number {
+  return (text) => {
+    const [, amount, unit] = /^([\d.]+(?:e\d+)?)\s*([a-z]*)$/i.exec(text.trim()) ?? [];
+    const bytes = Number(amount) * (BYTE_UNITS[(unit || "b").toLowerCase()] ?? Number.NaN);
+    if (Number.isFinite(bytes) && bytes > 0) return Math.floor(bytes);
+    throw wrongValue(name, text, "a size like 8GB or 512MiB");
+  };
+}
+
+function wrongValue(name: string, text: string, expected: string): BlockllmError {
+  return new BlockllmError("usage", `${name} is "${text}"; it must be ${expected}`);
+}

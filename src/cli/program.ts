@@ -1,0 +1,66 @@
+import { readFileSync } from "node:fs";
+import { Command } from "commander";
+import type { CommandDefinition } from "./command.ts";
+import { doctorCommand } from "./commands/doctor.ts";
+import type { GlobalOptions } from "./context.ts";
+
+/** In the order a user meets them. */
+export const COMMANDS: CommandDefinition[] = [doctorCommand];
+
+/** A command line that was understood. */
+export interface Invocation {
+  command: CommandDefinition;
+  operands: string[];
+  options: object;
+  globals: GlobalOptions;
+}
+
+/**
+ * The whole command line as commander sees it; `invoke` gets what was typed. Throws CommanderError for help, version and
+ * wrong usage instead of leaving the process.
+ */
+export function buildProgram(invoke: (invocation: Invocation) => Promise<void>): Command {
+  const program = new Command("blockllm")
+    .description(
+      "Split fine-tuned ONNX language models into blocks, keep every distinct block once, serve them together.",
+    )
+    .version(readVersion())
+    .option("--repo <folder>", "block repository (default: $BLOCKLLM_REPO, else ./blocks)")
+    .option("--json", "print the command's value as one JSON document on stdout, nothing else")
+    .option("--quiet", "no progress on stderr")
+    .option("--no-color", "no colours")
+    .addHelpText(
+      "after",
+      "\nExit codes: 0 done, 1 failed, 2 wrong usage or bad input, 3 a gate was not met, 130 interrupted.",
+    )
+    .configureHelp({ showGlobalOptions: true })
+    .configureOutput({ writeErr: () => {} })
+    .exitOverride();
+  for (const definition of COMMANDS) addCommand(program, definition, invoke);
+  return program;
+}
+
+function addCommand(
+  program: Command,
+  definition: CommandDefinition,
+  invoke: (invocation: Invocation) => Promise<void>,
+): void {
+  const examples = definition.examples.map((example) => `  ${example}`).join("\n");
+  const command = program
+    .command(definition.usage)
+    .description(definition.summary)
+    .addHelpText("after", `\nExample:\n${examples}`);
+  for (const { flags, help, parse } of definition.options) {
+    if (parse === undefined) command.option(flags, help);
+    else command.option(flags, help, parse);
+  }
+  command.action(async () => {
+    const operands = command.processedArgs.flat().filter((operand) => operand !== undefined) as string[];
+    await invoke({ command: definition, operands, options: command.opts(), globals: program.opts() });
+  });
+}
+
+function readVersion(): string {
+  const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
+  return (JSON.parse(text) as { version: string }).version;
+}

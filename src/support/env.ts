@@ -1,0 +1,32 @@
+import { BlockllmError } from "./errors.ts";
+
+/** Every variable blockllm reads, once: the only file that touches `process.env`. The README lists the same. */
+export const VARIABLES = {
+  BLOCKLLM_REPO: "the block repository when --repo is not given; default ./blocks",
+  BLOCKLLM_DEBUG: "1: print the stack and the causes of every error; default 0",
+} as const;
+
+export interface Environment {
+  repository: string;
+  debug: boolean;
+  /** A continuous-integration machine: no spinners even on a terminal. https://docs.github.com/actions sets CI=true. */
+  continuousIntegration: boolean;
+  /** https://no-color.org */
+  noColor: boolean;
+}
+
+/** Reads the process environment; a value that cannot be understood throws `usage`. */
+export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Environment {
+  return {
+    repository: variables["BLOCKLLM_REPO"] || "./blocks",
+    debug: readSwitch("BLOCKLLM_DEBUG", variables["BLOCKLLM_DEBUG"]),
+    continuousIntegration: Boolean(variables["CI"]) && variables["CI"] !== "false",
+    noColor: Boolean(variables["NO_COLOR"]),
+  };
+}
+
+function readSwitch(name: keyof typeof VARIABLES, value: string | undefined): boolean {
+  if (value === undefined || value === "" || value === "0") return false;
+  if (value === "1") return true;
+  throw new BlockllmError("usage", `${name} is "${value}"; it can be 0 or 1`, { hint: `unset ${name}` });
+}
