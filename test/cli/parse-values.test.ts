@@ -1,0 +1,36 @@
+import { describe, expect, it } from "vitest";
+import { byteCount, commaSeparated, realNumber, tokenIds, wholeNumber } from "../../src/cli/parse-values.ts";
+
+describe("option values", () => {
+  it("reads numbers within their limits and names value and limit when it cannot", () => {
+    expect(wholeNumber("--max-tokens", 1)("14")).toBe(14);
+    expect(realNumber("--top-p", 0, 1)("0.9")).toBe(0.9);
+    expect(() => wholeNumber("--max-tokens", 1)("0")).toThrow(
+      '--max-tokens is "0"; it must be a whole number of at least 1',
+    );
+    expect(() => wholeNumber("--max-tokens", 1)("1e3")).toThrow(/whole number/);
+    expect(() => realNumber("--top-p", 0, 1)("1.1")).toThrow(/from 0 to 1/);
+    expect(() => realNumber("--top-p", 0, 1)("")).toThrow(/from 0 to 1/);
+  });
+
+  it("reads token ids and lists", () => {
+    expect(tokenIds("--tokens")("1, 17,45")).toEqual([1, 17, 45]);
+    expect(() => tokenIds("--tokens")("1,,2")).toThrow(/commas between/);
+    expect(() => tokenIds("--tokens")("-1")).toThrow(/commas between/);
+    expect(commaSeparated("support, legal,")).toEqual(["support", "legal"]);
+  });
+
+  it.each([
+    ["8GB", 8e9],
+    ["512 MiB", 512 * 2 ** 20],
+    ["1.5gib", 1.5 * 2 ** 30],
+    ["1e9", 1e9],
+    ["100", 100],
+  ])("reads %s as %d bytes", (text, bytes) => {
+    expect(byteCount("--memory")(text)).toBe(bytes);
+  });
+
+  it.each(["", "8 XB", "lots", "0", "-1GB", "1.2.3MB"])("refuses %j as a size", (text) => {
+    expect(() => byteCount("--memory")(text)).toThrow(/a size like 8GB/);
+  });
+});
