@@ -34,7 +34,10 @@ export interface OnnxFunction {
   name: string;
   inputs: string[];
   outputs: string[];
+  /** Names of attributes a caller must give. */
   attributes: string[];
+  /** Attributes a caller may leave out, with their values. */
+  defaults: Map<string, Attribute>;
   nodes: GraphNode[];
   opsets: Map<string, number>;
 }
@@ -69,6 +72,7 @@ export interface TensorInfo {
 export type TensorData =
   /** Bytes in a file, little-endian, row-major: an external data file, or raw_data inside the .onnx file itself. */
   | { kind: "file"; path: string; offset: number; length: number }
+  /** The same bytes in memory; never written to. Strings: each a uint32 byte length, then its UTF-8. */
   | { kind: "bytes"; bytes: Uint8Array };
 
 /** ONNX TensorProto.DataType, by the spec's names in lower case. */
