@@ -1,6 +1,9 @@
 import { ATTRIBUTE, ATTRIBUTE_TYPE } from "./fields.ts";
-import type { Attribute, OnnxGraph, TensorInfo } from "./model.ts";
+import type { Attribute, OnnxGraph, TensorInfo, ValueKind } from "./model.ts";
 import type { WireReader } from "./wire-reader.ts";
+
+const VALUE_KINDS = new Map<number, ValueKind>();
+for (const [kind, type] of Object.entries(ATTRIBUTE_TYPE)) VALUE_KINDS.set(type, kind as ValueKind);
 
 /** What an AttributeProto said; `attribute` picks the value its type names. */
 export class AttributeFields {
@@ -52,7 +55,7 @@ export class AttributeFields {
   }
 
   isSimpleType(): boolean {
-    return Object.values<number>(ATTRIBUTE_TYPE).includes(this.type);
+    return VALUE_KINDS.has(this.type);
   }
 
   /**
@@ -60,7 +63,7 @@ export class AttributeFields {
    * IR version 1 had no type, so there the field that is present decides.
    */
   attribute(): Attribute | null {
-    if (this.#reference !== "") return { kind: "reference", value: this.#reference };
+    if (this.#reference !== "") return this.#referenceAttribute();
     switch (this.type === 0 ? this.#impliedType() : this.type) {
       case ATTRIBUTE_TYPE.float:
         return { kind: "float", value: this.#float ?? 0 };
@@ -81,6 +84,11 @@ export class AttributeFields {
       default:
         return null;
     }
+  }
+
+  #referenceAttribute(): Attribute | null {
+    const kind = VALUE_KINDS.get(this.type);
+    return kind === undefined ? null : { kind: "reference", value: this.#reference, type: kind };
   }
 
   #impliedType(): number {

@@ -51,8 +51,10 @@ export type Attribute =
   | { kind: "floats"; value: number[] }
   | { kind: "ints"; value: number[] }
   | { kind: "strings"; value: string[] }
-  /** Inside a model-local function: the value of the caller's attribute of this name. */
-  | { kind: "reference"; value: string };
+  /** Inside a model-local function: the value of the caller's attribute of this name, which is of this kind. */
+  | { kind: "reference"; value: string; type: ValueKind };
+
+export type ValueKind = Exclude<Attribute["kind"], "reference">;
 
 export interface ValueInfo {
   name: string;
