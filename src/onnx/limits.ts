@@ -15,10 +15,10 @@ export const LIMITS = {
   initializers: 200_000,
   /** Exporters write one function per module class; hundreds at most. */
   functions: 10_000,
-  /** Model-local functions calling each other. */
-  callDepth: 32,
-  /** If and Loop bodies inside each other; every level is a level of recursion in the reader. */
-  graphDepth: 32,
+  /** Model-local functions calling each other; a function per module class nests about eight deep. */
+  callDepth: 24,
+  /** If and Loop bodies inside each other; every level is a level of recursion in the reader. Real models have two. */
+  graphDepth: 16,
   /** Beyond this a count is no longer an exact JavaScript number. */
   elements: Number.MAX_SAFE_INTEGER,
   /** NumPy's bound. */
