@@ -1,0 +1,191 @@
+import { randomUUID } from "node:crypto";
+import { type FileHandle, open, readFile, rename, rm, stat, utimes } from "node:fs/promises";
+import { join } from "node:path";
+
+import type { Digest } from "../blocks/block.ts";
+import { startDigest } from "../fingerprint/digest.ts";
+import { BlockllmError } from "../support/errors.ts";
+import type { BlobSource } from "./blob-store.ts";
+import type { Descriptor } from "./descriptor.ts";
+import type { FileBlobStore } from "./file-blob-store.ts";
+import { limitConcurrency } from "./limit-concurrency.ts";
+import { errorCode, explainWriteError, sourceChanged } from "./storage-error.ts";
+
+/** A blob up to this size is hashed before its file is opened, so that one already there costs no write at all. */
+const BUFFERED_BYTES = 4 << 20;
+
+/** libuv has four threads for all file work: with more syncs at a time, reads and writes would wait behind them. */
+const SYNCS_IN_FLIGHT = 2;
+
+/**
+ * Writes the blobs of one `putMany`. The order is what survives a crash: bytes into `incoming/`, hashed on the way;
+ * fsync; only then the rename to the digest's name. A name in `blobs/` is therefore always a whole blob. The caller
+ * syncs the folder afterwards if `renamed`.
+ */
+export class BlobWriter {
+  renamed = false;
+  readonly #store: FileBlobStore;
+  readonly #sync = limitConcurrency(SYNCS_IN_FLIGHT);
+  #storedSizes: Promise<Set<number>> | null = null;
+
+  constructor(store: FileBlobStore) {
+    this.#store = store;
+  }
+
+  async store(source: BlobSource, signal: AbortSignal): Promise<{ descriptor: Descriptor; reused: boolean }> {
+    const known = await this.#hashFirst(source, signal);
+    if (known && (await this.#reuse(known, null))) return { descriptor: known, reused: true };
+
+    const running = startDigest();
+    const incoming = new IncomingFile(this.#store.folder.incoming, source.size ?? 0);
+    let buffered: Uint8Array[] = [];
+    let bufferedBytes = 0;
+    let size = 0;
+    try {
+      for await (const chunk of source.stream()) {
+        signal.throwIfAborted();
+        running.update(chunk);
+        size += chunk.byteLength;
+        buffered.push(chunk);
+        bufferedBytes += chunk.byteLength;
+        if (bufferedBytes < BUFFERED_BYTES) continue;
+        await incoming.write(buffered);
+        buffered = [];
+        bufferedBytes = 0;
+      }
+      const descriptor = { mediaType: source.mediaType, digest: running.finish(), size };
+      if (source.size !== undefined && source.size !== size) throw sourceChanged(source.size, size);
+      if (await this.#reuse(descriptor, incoming.opened ? null : buffered)) {
+        await incoming.discard();
+        return { descriptor, reused: true };
+      }
+      await incoming.write(buffered);
+      await this.#sync(() => incoming.sync());
+      await incoming.renameTo(this.#store.path(descriptor.digest));
+      this.renamed = true;
+      return { descriptor, reused: false };
+    } catch (error) {
+      await incoming.discard();
+      throw error;
+    }
+  }
+
+  /** The descriptor of a large source that may be there already, found by reading it once more; else null. */
+  async #hashFirst(source: BlobSource, signal: AbortSignal): Promise<Descriptor | null> {
+    if (source.size === undefined || source.size <= BUFFERED_BYTES) return null;
+    this.#storedSizes ??= sizesOf(this.#store);
+    if (!(await this.#storedSizes).has(source.size)) return null;
+    const running = startDigest();
+    for await (const chunk of source.stream()) {
+      signal.throwIfAborted();
+      running.update(chunk);
+    }
+    return { mediaType: source.mediaType, digest: running.finish(), size: source.size };
+  }
+
+  /**
+   * True when the blob is there and intact, and now protected from garbage collection as if just written. One that is
+   * there and damaged (a bad disk, a hand, a file system that lost its tail) gives false and is replaced: the rename
+   * of the good file over it is the repair.
+   */
+  async #reuse(descriptor: Descriptor, bytes: Uint8Array[] | null): Promise<boolean> {
+    const path = this.#store.path(descriptor.digest);
+    try {
+      if ((await stat(path)).size !== descriptor.size) return false;
+      // Before the bytes are looked at: a collection that starts from here on sees a young blob (collect-garbage.ts).
+      const now = new Date();
+      await utimes(path, now, now);
+      return bytes ? holds(await readFile(path), bytes) : await this.#isIntact(descriptor.digest);
+    } catch (error) {
+      // ENOENT: new. EPERM: another user's, whose time only they can touch; a fresh file of our own replaces it.
+      if (errorCode(error) === "ENOENT" || errorCode(error) === "EPERM") return false;
+      throw error;
+    }
+  }
+
+  async #isIntact(digest: Digest): Promise<boolean> {
+    try {
+      for await (const chunk of this.#store.stream(digest)) void chunk;
+      return true;
+    } catch (error) {
+      if (error instanceof BlockllmError && (error.code === "blob_corrupt" || error.code === "blob_missing"))
+        return false;
+      throw error;
+    }
+  }
+}
+
+/** A file on its way: created at the first write, gone after `discard`. */
+class IncomingFile {
+  readonly #folder: string;
+  readonly #path: string;
+  readonly #expectedBytes: number;
+  #handle: FileHandle | null = null;
+  #written = 0;
+
+  constructor(folder: string, expectedBytes: number) {
+    this.#folder = folder;
+    this.#path = join(folder, `${process.pid}-${randomUUID()}`);
+    this.#expectedBytes = expectedBytes;
+  }
+
+  get opened(): boolean {
+    return this.#handle !== null;
+  }
+
+  async write(chunks: Uint8Array[]): Promise<void> {
+    await this.#explained(async () => {
+      // Read-only from birth; the handle that creates it may write all the same.
+      this.#handle ??= await open(this.#path, "wx", 0o444);
+      for (const chunk of chunks) await writeAll(this.#handle, chunk);
+      this.#written += chunks.reduce((sum, chunk) => sum + chunk.byteLength, 0);
+    });
+  }
+
+  /** Some file systems report a full disk only here. */
+  async sync(): Promise<void> {
+    await this.#explained(async () => {
+      await this.#handle?.datasync();
+      await this.#handle?.close();
+      this.#handle = null;
+    });
+  }
+
+  async renameTo(path: string): Promise<void> {
+    await this.#explained(() => rename(this.#path, path));
+  }
+
+  async discard(): Promise<void> {
+    await this.#handle?.close();
+    this.#handle = null;
+    await rm(this.#path, { force: true });
+  }
+
+  async #explained(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      throw await explainWriteError(error, this.#folder, Math.max(this.#expectedBytes, this.#written));
+    }
+  }
+}
+
+async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
+  let written = 0;
+  while (written < bytes.byteLength) written += (await handle.write(bytes, written)).bytesWritten;
+}
+
+async function sizesOf(store: FileBlobStore): Promise<Set<number>> {
+  const sizes = new Set<number>();
+  for await (const blob of store.list()) sizes.add(blob.size);
+  return sizes;
+}
+
+function holds(stored: Uint8Array, chunks: Uint8Array[]): boolean {
+  let at = 0;
+  for (const chunk of chunks) {
+    if (Buffer.compare(stored.subarray(at, at + chunk.byteLength), chunk) !== 0) return false;
+    at += chunk.byteLength;
+  }
+  return at === stored.byteLength;
+}

@@ -1,0 +1,190 @@
+import type { BlockDocument, Digest } from "../blocks/block.ts";
+import { canonicalJson } from "../fingerprint/canonical-json.ts";
+import { BlockllmError } from "../support/errors.ts";
+import { ANNOTATIONS, ARTIFACT_TYPE, type Descriptor, MEDIA_TYPES } from "./descriptor.ts";
+import { blockSchema, type Index, type Manifest, manifestSchema, modelSchema } from "./document-schemas.ts";
+import { DOCUMENT_BYTES_LIMIT, parseDocument } from "./documents.ts";
+import { FileBlobStore } from "./file-blob-store.ts";
+import { readIndex, updateIndex } from "./index-file.ts";
+import { makeManifest, type StoredBlock } from "./manifest.ts";
+import type { ModelDocument } from "./model-document.ts";
+import { canonicalModelName } from "./model-name.ts";
+import { blobCorrupt, blobMissing, blobWrongSize } from "./storage-error.ts";
+
+/** A model in index.json. */
+export interface ModelEntry {
+  name: string;
+  /** Of the manifest. */
+  digest: Digest;
+  /** Bytes of the manifest. */
+  size: number;
+}
+
+export interface StoredModel {
+  name: string;
+  /** Of the manifest: what a registry shows. */
+  digest: Digest;
+  document: ModelDocument;
+  manifest: Manifest;
+}
+
+/** Models by name over blobs by digest (an OCI image layout). Open one with `openRepository`. */
+export class Repository {
+  readonly root: string;
+  readonly blobs: FileBlobStore;
+  readonly #blocks = new Map<Digest, StoredBlock>();
+
+  constructor(root: string) {
+    this.root = root;
+    this.blobs = new FileBlobStore(root);
+  }
+
+  /** By name. What other tools put into the layout and is no blockllm model is not listed. */
+  async listModels(): Promise<ModelEntry[]> {
+    const entries = await Promise.all(
+      (await readIndex(this.blobs.folder)).manifests.map((found) => this.#modelEntry(found)),
+    );
+    return entries.filter((entry) => entry !== null).toSorted((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  /** Throws `model_not_found`; `blob_missing` or `blob_corrupt` when the model is damaged. */
+  async readModel(name: string): Promise<StoredModel> {
+    const wanted = canonicalModelName(name);
+    const entries = await this.listModels();
+    const entry = entries.find((candidate) => candidate.name === wanted);
+    if (!entry) throw notFound(wanted, this.root, entries);
+    return await this.readModelEntry(entry);
+  }
+
+  async readModelEntry(entry: ModelEntry): Promise<StoredModel> {
+    const manifest = await this.#readManifest(entry);
+    const bytes = await this.#readSmall(manifest.config.digest, manifest.config.size);
+    const document = parseDocument(bytes, modelSchema, `the model document of ${entry.name}`);
+    return { name: entry.name, digest: entry.digest, document, manifest };
+  }
+
+  /** Read once per repository object; the document must not be changed. */
+  async readBlock(digest: Digest): Promise<BlockDocument> {
+    return (await this.#readStoredBlock(digest)).document;
+  }
+
+  /** Stores a block's document. Its graphs and tensors must be there by the time a model is put. */
+  async putBlock(document: BlockDocument): Promise<Descriptor> {
+    const bytes = canonicalJson(document);
+    parseDocument(bytes, blockSchema, "the block");
+    return await this.blobs.put(bytes, MEDIA_TYPES.block);
+  }
+
+  /**
+   * Adds a model whose blocks and files are all stored. The name appears last and at once: a crash before that leaves
+   * garbage, never half a model. Putting the same again changes nothing; another model under the name is `name_taken`
+   * unless `replace`. Throws `blob_missing` when something the model needs is not there.
+   */
+  async putModel(
+    name: string,
+    document: ModelDocument,
+    options: { replace?: boolean; signal?: AbortSignal } = {},
+  ): Promise<StoredModel> {
+    const canonicalName = canonicalModelName(name);
+    const configBytes = canonicalJson(document);
+    parseDocument(configBytes, modelSchema, "the model document");
+    for (const entry of document.chain) await this.#readStoredBlock(entry.digest);
+
+    const config = await this.blobs.put(configBytes, MEDIA_TYPES.model);
+    const manifestBytes = canonicalJson(makeManifest(config, document, this.#blocks));
+    const manifest = parseDocument(manifestBytes, manifestSchema, "the manifest");
+    const stored = await this.blobs.put(manifestBytes, MEDIA_TYPES.manifest);
+    const entry: Descriptor = {
+      ...stored,
+      artifactType: ARTIFACT_TYPE,
+      annotations: { [ANNOTATIONS.referenceName]: canonicalName },
+    };
+    const addEntry = async (index: Index) => {
+      const before = index.manifests.find((found) => nameOf(found) === canonicalName);
+      if (before && before.digest !== stored.digest && !options.replace) throw nameTaken(canonicalName);
+      // Collections run under this lock too: what is there now stays, because from here on the index refers to it.
+      await this.#demandAll([config, stored, ...manifest.layers]);
+      return { ...index, manifests: [...index.manifests.filter((found) => found !== before), entry] };
+    };
+    await updateIndex(this.blobs.folder, addEntry, options.signal ? { signal: options.signal } : {});
+    return { name: canonicalName, digest: stored.digest, document, manifest };
+  }
+
+  /** Forgets the name; its blobs stay until they are collected. Throws `model_not_found`. */
+  async removeModel(name: string): Promise<ModelEntry> {
+    const wanted = canonicalModelName(name);
+    const entries = await this.listModels();
+    const entry = entries.find((candidate) => candidate.name === wanted);
+    if (!entry) throw notFound(wanted, this.root, entries);
+    await updateIndex(this.blobs.folder, async (index) => ({
+      ...index,
+      manifests: index.manifests.filter((found) => nameOf(found) !== wanted),
+    }));
+    return entry;
+  }
+
+  async #modelEntry(found: Descriptor): Promise<ModelEntry | null> {
+    const name = nameOf(found);
+    if (name === null || found.mediaType !== MEDIA_TYPES.manifest) return null;
+    const entry = { name, digest: found.digest, size: found.size };
+    // skopeo and others copy a manifest without repeating its artifactType in the index.
+    const isModel =
+      found.artifactType === ARTIFACT_TYPE || (await this.#readManifest(entry)).config.mediaType === MEDIA_TYPES.model;
+    return isModel ? entry : null;
+  }
+
+  async #readManifest(entry: ModelEntry): Promise<Manifest> {
+    const bytes = await this.#readSmall(entry.digest, entry.size);
+    return parseDocument(bytes, manifestSchema, `the manifest of ${entry.name}`);
+  }
+
+  async #readStoredBlock(digest: Digest): Promise<StoredBlock> {
+    const known = this.#blocks.get(digest);
+    if (known) return known;
+    const bytes = await this.#readSmall(digest, await this.blobs.size(digest));
+    const document = parseDocument(bytes, blockSchema, `the block ${digest}`);
+    const block = { descriptor: { mediaType: MEDIA_TYPES.block, digest, size: bytes.byteLength }, document };
+    this.#blocks.set(digest, block);
+    return block;
+  }
+
+  async #readSmall(digest: Digest, size: number): Promise<Uint8Array> {
+    if (size > DOCUMENT_BYTES_LIMIT) {
+      throw blobCorrupt(digest, `${size} bytes are more than the ${DOCUMENT_BYTES_LIMIT} a document may have`);
+    }
+    return await this.blobs.read(digest, size);
+  }
+
+  async #demandAll(needed: Descriptor[]): Promise<void> {
+    for (const { digest, size } of needed) {
+      if (!(await this.blobs.has(digest))) throw blobMissing(digest, this.root);
+      const stored = await this.blobs.size(digest);
+      if (stored !== size) throw blobWrongSize(digest, stored, size);
+    }
+  }
+}
+
+/** The model name of an index descriptor; null for what has none or one that blockllm would not give. */
+function nameOf(found: Descriptor): string | null {
+  const reference = found.annotations?.[ANNOTATIONS.referenceName];
+  if (reference === undefined) return null;
+  try {
+    return canonicalModelName(reference);
+  } catch (error) {
+    if (error instanceof BlockllmError && error.code === "name_invalid") return null;
+    throw error;
+  }
+}
+
+function notFound(name: string, root: string, entries: ModelEntry[]): BlockllmError {
+  const names = entries.map((entry) => entry.name).join(", ");
+  return new BlockllmError("model_not_found", `${root} has no model ${name}${names ? `; it has ${names}` : ""}`, {
+    hint: "`blockllm list` shows every model, `blockllm split <folder>` adds one",
+  });
+}
+
+function nameTaken(name: string): BlockllmError {
+  return new BlockllmError("name_taken", `another model is called ${name}`, {
+    hint: `give this one another name with --as, or remove the other with \`blockllm rm ${name}\``,
+  });
+}
