@@ -2,10 +2,13 @@ import { readFileSync } from "node:fs";
 import { Command } from "commander";
 import type { CommandDefinition } from "./command.ts";
 import { doctorCommand } from "./commands/doctor.ts";
+import { listCommand } from "./commands/list.ts";
+import { planCommand } from "./commands/plan.ts";
+import { rmCommand } from "./commands/rm.ts";
 import type { GlobalOptions } from "./context.ts";
 
 /** In the order a user meets them. */
-export const COMMANDS: CommandDefinition[] = [doctorCommand];
+export const COMMANDS: CommandDefinition[] = [listCommand, rmCommand, planCommand, doctorCommand];
 
 /** A command line that was understood. */
 export interface Invocation {
