@@ -55,7 +55,13 @@ export class WireWriter {
   }
 
   finish(): Uint8Array {
-    return new Uint8Array(Buffer.concat(this.#finishedChunks(), this.length).buffer, 0, this.length);
+    const bytes = new Uint8Array(this.length);
+    let position = 0;
+    for (const chunk of this.#finishedChunks()) {
+      bytes.set(chunk, position);
+      position += chunk.length;
+    }
+    return bytes;
   }
 
   #tag(field: number, wireType: number): void {
