@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import { assert, jsonValue, property } from "fast-check";
 import { describe, expect, it } from "vitest";
 
 import { canonicalJson } from "../../src/fingerprint/canonical-json.ts";
@@ -8,7 +8,7 @@ const text = (value: object) => new TextDecoder().decode(canonicalJson(value));
 describe("canonicalJson", () => {
   it("writes RFC 8785's example of number and key order", () => {
     const value = {
-      numbers: [333333333.33333329, 1e30, 4.5, 2e-3, 0.000000000000000000000000001],
+      numbers: [333333333.3333333, 1e30, 4.5, 2e-3, 0.000000000000000000000000001],
       literals: [null, true, false],
     };
     expect(text(value)).toBe('{"literals":[null,true,false],"numbers":[333333333.3333333,1e+30,4.5,0.002,1e-27]}');
@@ -28,15 +28,15 @@ describe("canonicalJson", () => {
       { a: [undefined] },
       { a: () => 1 },
     ]) {
-      expect(() => canonicalJson(value)).toThrow();
+      expect(() => canonicalJson(value)).toThrow(/document/);
     }
   });
 
   it("parses back to the same value, whatever it was", () => {
-    fc.assert(
-      fc.property(fc.jsonValue(), (value) =>
-        expect(JSON.parse(text({ value }))).toEqual(JSON.parse(JSON.stringify({ value }))),
-      ),
-    );
+    assert(property(jsonValue(), keepsItsValue));
   });
 });
+
+function keepsItsValue(value: unknown): void {
+  expect(JSON.parse(text({ value }))).toEqual(JSON.parse(JSON.stringify({ value })));
+}
