@@ -1,0 +1,46 @@
+import type { BlockPart, CoreSpec, Digest, OpaqueSpec, RotarySpec } from "../blocks/block.ts";
+import type { ModelDocument } from "../store/model-document.ts";
+
+/** A model made runnable: its blocks opened into steps, in the order tokens go through them, every port checked. */
+export type Chain = BlockChain | OpaqueChain;
+
+export interface BlockChain {
+  kind: "blocks";
+  name: string;
+  document: ModelDocument;
+  steps: ChainStep[];
+  /** The cores of `steps`, by their layer. */
+  cores: CoreSpec[];
+}
+
+/** A model that could not be cut: one graph that keeps its own state. */
+export interface OpaqueChain {
+  kind: "opaque";
+  name: string;
+  document: ModelDocument;
+  part: ChainPart;
+  spec: OpaqueSpec;
+}
+
+export type ChainStep =
+  | { kind: "part"; part: ChainPart }
+  /** `layer` counts cores from 0 and numbers the caches of a sequence. */
+  | { kind: "core"; layer: number; core: CoreSpec };
+
+/** A row-wise part as one chain uses it. Equal `graph` digests compute the same function of the same weights. */
+export interface ChainPart extends BlockPart {
+  /** Where it sits, for messages: "attention of layer 3 (in)". */
+  label: string;
+  /** How this chain makes the `cos` and `sin` rows; null where the part takes none. */
+  rotary: RotarySpec | null;
+}
+
+/** Bytes of cached keys and values that one token of a sequence holds, over all layers. */
+export function keyValueBytesPerToken(chain: BlockChain): number {
+  return chain.cores.reduce((sum, core) => sum + 4 * core.kvHeads * (core.headSize + core.valueHeadSize), 0);
+}
+
+/** Blobs a part loads: its graph first, then every weight. */
+export function partBlobs(part: BlockPart): Digest[] {
+  return [part.graph, ...part.tensors.map((tensor) => tensor.digest)];
+}

@@ -1,0 +1,141 @@
+import type { Digest, Port, RotarySpec } from "../blocks/block.ts";
+import type { BlockChain, ChainPart, ChainStep } from "./chain.ts";
+import { orderStages, type Stage } from "./stages.ts";
+
+/** Many chains together: what is loaded, once each, and in which order a batch of all of them walks through it. */
+export interface Plan {
+  chains: PlannedChain[];
+  segments: Segment[];
+  stages: Stage[];
+  /** Weights and graphs on disk, every blob counted once. */
+  bytes: number;
+}
+
+export interface PlannedChain {
+  chain: BlockChain;
+  walk: WalkStep[];
+}
+
+export type WalkStep =
+  /** `rotary` belongs to this chain's use of the segment: chains with other angles may share the weights. */
+  { kind: "segment"; segment: number; rotary: RotarySpec | null } | { kind: "core"; layer: number };
+
+/** Consecutive parts that exactly the same places of the same chains use: one runtime session. */
+export interface Segment {
+  id: number;
+  parts: ChainPart[];
+  /** Indices into `Plan.chains`, ascending. */
+  chains: number[];
+  inputs: Port[];
+  outputs: Port[];
+  bytes: number;
+}
+
+/**
+ * Every distinct part goes into exactly one segment. Parts a and b with no core between them share a segment iff every
+ * a in any chain is followed by b and every b is preceded by a. A head stays alone: it runs on fewer rows than what is
+ * before it.
+ */
+export function planChains(chains: BlockChain[]): Plan {
+  const fused = fusedPairs(chains);
+  const segments = new Map<Digest, Segment>();
+  const planned = chains.map((chain, index) => ({ chain, walk: walkOf(chain, index, fused, segments) }));
+  const list = [...segments.values()];
+  const tensors = new Map(list.flatMap((segment) => segment.parts.flatMap(blobBytes)));
+  const bytes = [...tensors.values()].reduce((sum, size) => sum + size, 0);
+  return { chains: planned, segments: list, stages: orderStages(planned.map((one) => segmentIds(one.walk))), bytes };
+}
+
+/** first part → second part, for every pair that may share a segment. */
+function fusedPairs(chains: BlockChain[]): Map<Digest, Digest> {
+  const after = new Map<Digest, Set<Digest | null>>();
+  const before = new Map<Digest, Set<Digest | null>>();
+  for (const { steps } of chains) {
+    steps.forEach((step, at) => {
+      if (step.kind === "core") return;
+      note(after, step.part.graph, partDigest(steps[at + 1]));
+      note(before, step.part.graph, isHead(step.part) ? null : partDigest(steps[at - 1]));
+    });
+  }
+  const pairs = new Map<Digest, Digest>();
+  for (const [first, followers] of after) {
+    const [second] = followers;
+    if (second && followers.size === 1 && before.get(second)?.size === 1 && before.get(second)?.has(first)) {
+      pairs.set(first, second);
+    }
+  }
+  return pairs;
+}
+
+function walkOf(
+  chain: BlockChain,
+  index: number,
+  fused: Map<Digest, Digest>,
+  segments: Map<Digest, Segment>,
+): WalkStep[] {
+  const walk: WalkStep[] = [];
+  for (let at = 0; at < chain.steps.length; at++) {
+    const step = chain.steps[at]!;
+    if (step.kind === "core") {
+      walk.push({ kind: "core", layer: step.layer });
+      continue;
+    }
+    const parts = [step.part];
+    for (let last = step.part; fused.has(last.graph);) {
+      last = (chain.steps[++at] as { part: ChainPart }).part;
+      parts.push(last);
+    }
+    const segment = segments.get(step.part.graph) ?? newSegment(segments.size, parts);
+    segments.set(step.part.graph, segment);
+    if (segment.chains.at(-1) !== index) segment.chains.push(index);
+    walk.push({ kind: "segment", segment: segment.id, rotary: rotaryOf(parts) });
+  }
+  return walk;
+}
+
+/** At most one part of a segment takes `cos` and `sin`: a core follows it. */
+function rotaryOf(parts: ChainPart[]): RotarySpec | null {
+  return parts.find((part) => part.rotary)?.rotary ?? null;
+}
+
+function newSegment(id: number, parts: ChainPart[]): Segment {
+  const bytes = [...new Map(parts.flatMap(blobBytes)).values()].reduce((sum, size) => sum + size, 0);
+  return { id, parts, chains: [], inputs: segmentInputs(parts), outputs: segmentOutputs(parts), bytes };
+}
+
+/** A part's `hidden` comes from outside the segment only while no part before it has given `hidden_out`. */
+function segmentInputs(parts: ChainPart[]): Port[] {
+  const inputs = new Map<string, Port>();
+  let streamInside = false;
+  for (const part of parts) {
+    for (const port of part.inputs) if (port.name !== "hidden" || !streamInside) inputs.set(port.name, port);
+    streamInside ||= part.outputs.some((port) => port.name === "hidden_out");
+  }
+  return [...inputs.values()];
+}
+
+/** The last `hidden_out` leaves even beside q, k, v: it is the residual that the attention (out) part adds to. */
+function segmentOutputs(parts: ChainPart[]): Port[] {
+  const outputs = new Map(parts.flatMap((part) => part.outputs.map((port) => [port.name, port] as const)));
+  return [...outputs.values()];
+}
+
+function blobBytes(part: ChainPart): [Digest, number][] {
+  return [[part.graph, part.graphBytes], ...part.tensors.map(({ digest, bytes }): [Digest, number] => [digest, bytes])];
+}
+
+function segmentIds(walk: WalkStep[]): number[] {
+  return walk.flatMap((step) => (step.kind === "segment" ? [step.segment] : []));
+}
+
+function partDigest(step: ChainStep | undefined): Digest | null {
+  return step?.kind === "part" && !isHead(step.part) ? step.part.graph : null;
+}
+
+function isHead(part: ChainPart): boolean {
+  return part.outputs.some((port) => port.name === "logits");
+}
+
+function note(table: Map<Digest, Set<Digest | null>>, key: Digest, neighbour: Digest | null): void {
+  table.set(key, (table.get(key) ?? new Set()).add(neighbour));
+}

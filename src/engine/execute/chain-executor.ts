@@ -1,0 +1,198 @@
+import { Tensor } from "onnxruntime-node";
+import type { Port, RotarySpec } from "../../blocks/block.ts";
+import type { Plan, Segment } from "../../chain/plan.ts";
+import type { BlockSource } from "../../chain/resolve-chain.ts";
+import { SequenceCache } from "../kv/sequence-cache.ts";
+import { AttentionCores } from "./attention-core.ts";
+import { layOutBatch, rankChains, type PlacedItem } from "./batch-layout.ts";
+import type { BatchItem, Executor } from "./executor.ts";
+import { RotaryBatch } from "./rotary-batch.ts";
+import { readRotaryTables } from "./rotary-tables.ts";
+import type { RotaryTable } from "./rotary-rows.ts";
+import { gatherRows, joinRanges, RowStore, SpareBuffers, type RowRange } from "./row-store.ts";
+import { SessionPool } from "./session-pool.ts";
+import { walkStages, type StageMember, type WalkStage } from "./walk-stages.ts";
+
+/** An item where it stands in one stage. */
+interface Standing {
+  placed: PlacedItem;
+  member: StageMember;
+  /** Its rows of the flat batch that take part. */
+  rows: RowRange;
+}
+
+/** What flows between the segments of one step. */
+interface StepRows {
+  values: RowStore;
+  ids: BigInt64Array;
+  positions: BigInt64Array;
+  rotary: RotaryBatch;
+  logits: Float32Array[];
+}
+
+/**
+ * Walks a flat batch of all sequences of all chains through the plan, stage by stage: a segment runs once for every
+ * chain that shares it, the attention core once per sequence on its own cache.
+ */
+export class ChainExecutor implements Executor {
+  readonly #plan: Plan;
+  readonly #stages: WalkStage[];
+  readonly #rank: number[];
+  readonly #sessions: SessionPool;
+  readonly #cores: AttentionCores;
+  readonly #tables: ReadonlyMap<RotarySpec, RotaryTable>;
+  readonly #chainOfModel: ReadonlyMap<string, number>;
+  readonly #sequences = new Map<number, { chain: number; cache: SequenceCache }>();
+  readonly #spare = new SpareBuffers();
+
+  private constructor(
+    plan: Plan,
+    loaded: {
+      stages: WalkStage[];
+      sessions: SessionPool;
+      cores: AttentionCores;
+      tables: ReadonlyMap<RotarySpec, RotaryTable>;
+    },
+  ) {
+    this.#plan = plan;
+    this.#stages = loaded.stages;
+    this.#sessions = loaded.sessions;
+    this.#cores = loaded.cores;
+    this.#tables = loaded.tables;
+    this.#rank = rankChains(plan.chains);
+    this.#chainOfModel = new Map(plan.chains.map(({ chain }, index) => [chain.name, index]));
+  }
+
+  /** Loads every segment once. Errors: blob_missing, repository_invalid, model_unsupported naming the part. */
+  static async load(plan: Plan, source: BlockSource, threads: number): Promise<ChainExecutor> {
+    const stages = walkStages(plan);
+    const tables = await readRotaryTables(stages, source);
+    const cores = await AttentionCores.load(
+      plan.chains.flatMap(({ chain }) => chain.cores),
+      threads,
+    );
+    const sessions = await SessionPool.load(plan.segments, source, threads);
+    return new ChainExecutor(plan, { stages, sessions, cores, tables });
+  }
+
+  open(sequence: number, { model, maxTokens }: { model: string; maxTokens: number }): void {
+    const chain = this.#chainOfModel.get(model);
+    if (chain === undefined) throw new Error(`No chain of the plan is called ${model}`);
+    this.#sequences.set(sequence, {
+      chain,
+      cache: new SequenceCache(this.#plan.chains[chain]!.chain.cores, maxTokens),
+    });
+  }
+
+  release(sequence: number): void {
+    this.#sequences.get(sequence)?.cache.release();
+    this.#sequences.delete(sequence);
+  }
+
+  stateBytes(): number {
+    return [...this.#sequences.values()].reduce((sum, { cache }) => sum + cache.byteLength, 0);
+  }
+
+  async execute(items: BatchItem[]): Promise<Float32Array[]> {
+    const batch = layOutBatch(items, (item) => this.#sequences.get(item.sequence)!.chain, this.#rank);
+    for (const item of items) this.#sequences.get(item.sequence)!.cache.reserve(item.start + item.tokens.length);
+    const step: StepRows = {
+      values: new RowStore(batch.positions.length, this.#spare),
+      ids: batch.ids,
+      positions: BigInt64Array.from(batch.positions, BigInt),
+      rotary: new RotaryBatch(batch.positions, this.#tables),
+      logits: items.map(() => new Float32Array(0)),
+    };
+    for (const stage of this.#stages) {
+      const standing = standingBefore(stage, batch.placed);
+      if (standing.length > 0) await this.#runStage(stage.segment, standing, step);
+    }
+    this.#cores.endStep();
+    return step.logits;
+  }
+
+  async close(): Promise<void> {
+    for (const sequence of this.#sequences.keys()) this.release(sequence);
+    await this.#sessions.close();
+    await this.#cores.close();
+  }
+
+  async #runStage(segment: Segment, standing: Standing[], step: StepRows): Promise<void> {
+    const ranges = joinRanges(standing.map(({ rows }) => rows));
+    const rowCount = ranges.reduce((sum, range) => sum + range.count, 0);
+    const feeds: Record<string, Tensor> = {};
+    for (const port of segment.inputs) feeds[port.name] = feedPort(port, { standing, ranges, rowCount }, step);
+    const outputs = await this.#sessions.run(segment.id, feeds);
+
+    for (const port of segment.outputs) {
+      const rows = outputs[port.name]!.data as Float32Array;
+      if (port.name === "hidden_out") step.values.put("hidden", port.width, ranges, rows);
+      if (port.name === "logits") handOutLogits(rows, port.width, { standing, step });
+    }
+    if (outputs["q"]) await this.#runCores(outputs, standing, step);
+  }
+
+  async #runCores(outputs: Record<string, Tensor>, standing: Standing[], step: StepRows): Promise<void> {
+    let first = 0;
+    for (const { placed, member, rows } of standing) {
+      const { layer, spec } = member.core!;
+      const part = (name: string, width: number, from: number, count: number): Float32Array =>
+        (outputs[name]!.data as Float32Array).subarray((first + from) * width, (first + from + count) * width);
+      const cache = this.#sequences.get(placed.item.sequence)!.cache.layers[layer]!;
+      cache.write(
+        placed.item.start,
+        part("k", cache.keys.width, 0, rows.count),
+        part("v", cache.values.width, 0, rows.count),
+      );
+      const stride = placed.item.stepwise ? 1 : rows.count;
+      for (let from = 0; from < rows.count; from += stride) {
+        const query = part("q", spec.heads * spec.headSize, from, stride);
+        const attended = await this.#cores.attend(spec, cache, { start: placed.item.start + from, query });
+        step.values.put("o", spec.heads * spec.valueHeadSize, [{ start: rows.start + from, count: stride }], attended);
+      }
+      first += rows.count;
+    }
+  }
+}
+
+/** Items whose chain takes part in the stage with at least one row, in the order of the flat batch. */
+function standingBefore(stage: WalkStage, placed: PlacedItem[]): Standing[] {
+  return placed.flatMap((item) => {
+    const member = stage.members.get(item.chain);
+    if (!member) return [];
+    const rows = member.tail ? item.wanted : item.rows;
+    return rows.count === 0 ? [] : [{ placed: item, member, rows }];
+  });
+}
+
+function feedPort(
+  port: Port,
+  run: { standing: Standing[]; ranges: RowRange[]; rowCount: number },
+  step: StepRows,
+): Tensor {
+  const { standing, ranges, rowCount } = run;
+  switch (port.name) {
+    case "ids":
+    case "positions":
+      return new Tensor("int64", gatherRows(step[port.name], 1, ranges), [1, rowCount]);
+    case "cos":
+    case "sin": {
+      const uses = standing.map(({ member, rows }) => ({ rotary: member.rotary!, rows }));
+      return new Tensor("float32", step.rotary.take(port.name, uses), [1, rowCount, port.width]);
+    }
+    default:
+      return new Tensor("float32", step.values.take(port.name, port.width, ranges), [1, rowCount, port.width]);
+  }
+}
+
+function handOutLogits(
+  rows: Float32Array,
+  width: number,
+  { standing, step }: { standing: Standing[]; step: StepRows },
+): void {
+  let first = 0;
+  for (const { placed, rows: range } of standing) {
+    step.logits[placed.index] = rows.subarray(first * width, (first + range.count) * width);
+    first += range.count;
+  }
+}

@@ -1,0 +1,45 @@
+import type { CoreSpec } from "../../blocks/block.ts";
+import type { Attribute, OnnxModel, ValueInfo } from "../../onnx/model.ts";
+import { writeModel } from "../../onnx/write-model.ts";
+
+/** The attention core as an ONNX file of one node: q, k, v, length and, if masked, mask in; o out. */
+export function coreModel(core: CoreSpec, masked: boolean): Uint8Array {
+  const inputs = [
+    rows("q", "queries", core.heads * core.headSize),
+    rows("k", "keys", core.kvHeads * core.headSize),
+    rows("v", "keys", core.kvHeads * core.valueHeadSize),
+    { name: "length", dtype: "int64", dims: [1] } satisfies ValueInfo,
+  ];
+  if (masked) inputs.push({ name: "mask", dtype: "float32", dims: [1, "mask_heads", "queries", "keys"] });
+  const node = {
+    name: "core",
+    opType: "Attention",
+    domain: "",
+    inputs: ["q", "k", "v", masked ? "mask" : "", "", "", "length"],
+    outputs: ["o"],
+    attributes: coreAttributes(core),
+  };
+  const outputs = [rows("o", "queries", core.heads * core.valueHeadSize)];
+  const model: OnnxModel = {
+    irVersion: 10,
+    producer: "blockllm",
+    opsets: new Map([["", 24]]),
+    graph: { name: "attention-core", nodes: [node], initializers: new Map(), inputs, outputs },
+    functions: new Map(),
+  };
+  return writeModel(model);
+}
+
+function coreAttributes(core: CoreSpec): Map<string, Attribute> {
+  return new Map<string, Attribute>([
+    ["q_num_heads", { kind: "int", value: core.heads }],
+    ["kv_num_heads", { kind: "int", value: core.kvHeads }],
+    ["is_causal", { kind: "int", value: 1 }],
+    ["scale", { kind: "float", value: core.scale }],
+    ["softcap", { kind: "float", value: core.softcap ?? 0 }],
+  ]);
+}
+
+function rows(name: string, count: string, width: number): ValueInfo {
+  return { name, dtype: "float32", dims: [1, count, width] };
+}

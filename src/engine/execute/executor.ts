@@ -1,0 +1,37 @@
+/**
+ * What the engine drives: something that turns a batch of tokens into logits and keeps the state of sequences between
+ * batches. One call at a time. The engine accounts the memory; an executor only uses what was claimed.
+ */
+export interface Executor {
+  /** Begins an empty sequence of at most `maxTokens`. Takes no memory yet. */
+  open(sequence: number, options: { model: string; maxTokens: number }): void;
+
+  /**
+   * Runs all items, at most one per sequence, and appends their tokens to the sequences' states. Gives per item
+   * float32 logits [rows, vocabulary]: 0, 1 or all rows as the item asked; valid until the next `execute`. The rows of an
+   * item are the same bit for bit whatever other items are in the batch.
+   */
+  execute(items: BatchItem[]): Promise<Float32Array[]>;
+
+  /** Forgets a sequence and gives its memory back. Unknown sequences are ignored. */
+  release(sequence: number): void;
+
+  /** Bytes of state that sequences hold now. */
+  stateBytes(): number;
+
+  /** Frees sessions. No sequence may be used after. */
+  close(): Promise<void>;
+}
+
+export interface BatchItem {
+  sequence: number;
+  tokens: readonly number[];
+  /** Position of the first token; equals the tokens this sequence was given before. */
+  start: number;
+  logits: "none" | "last" | "all";
+  /**
+   * Each row passes the attention core by itself, as it did when it was decoded: one query row rounds differently from
+   * several, so a replay must repeat the calls of the first run.
+   */
+  stepwise: boolean;
+}

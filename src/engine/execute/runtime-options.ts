@@ -1,0 +1,17 @@
+import type { InferenceSession } from "onnxruntime-node";
+
+/**
+ * One choice for every session. Spinning pools of many sessions starve each other (25–60× slower, measured), and memory
+ * patterns assume lengths that do not change.
+ */
+export function runtimeOptions(threads: number, externalDataFolder?: string): InferenceSession.SessionOptions {
+  const session: Record<string, unknown> = { intra_op: { allow_spinning: "0" } };
+  if (externalDataFolder !== undefined) session["model_external_initializers_file_folder_path"] = externalDataFolder;
+  return {
+    intraOpNumThreads: threads,
+    interOpNumThreads: 1,
+    enableMemPattern: false,
+    logSeverityLevel: 3,
+    extra: { session },
+  };
+}

@@ -1,0 +1,43 @@
+import type { CoreSpec, RotarySpec } from "../../blocks/block.ts";
+import type { Plan, PlannedChain, Segment } from "../../chain/plan.ts";
+
+/** A stage with all that running it needs to know about each chain that takes part. */
+export interface WalkStage {
+  segment: Segment;
+  members: ReadonlyMap<number, StageMember>;
+}
+
+export interface StageMember {
+  rotary: RotarySpec | null;
+  /** The core that follows the segment in this chain. */
+  core: { layer: number; spec: CoreSpec } | null;
+  /** No core is left: only rows whose logits are asked go on. */
+  tail: boolean;
+}
+
+export function walkStages(plan: Plan): WalkStage[] {
+  const rotaries = new Map<string, RotarySpec>();
+  const walks = plan.chains.map((planned) => membersOf(planned, rotaries));
+  return plan.stages.map(({ segment, members }) => ({
+    segment: plan.segments[segment]!,
+    members: new Map(members.map(({ chain, position }) => [chain, walks[chain]![position]!])),
+  }));
+}
+
+function membersOf({ chain, walk }: PlannedChain, rotaries: Map<string, RotarySpec>): StageMember[] {
+  const lastCore = walk.findLastIndex((step) => step.kind === "core");
+  return walk.flatMap((step, at): StageMember[] => {
+    if (step.kind === "core") return [];
+    const next = walk[at + 1];
+    const core = next?.kind === "core" ? { layer: next.layer, spec: chain.cores[next.layer]! } : null;
+    return [{ rotary: step.rotary && oneOf(rotaries, step.rotary), core, tail: at > lastCore }];
+  });
+}
+
+/** Equal specifications of different layers become one object, so that their rows are made once a step. */
+function oneOf(rotaries: Map<string, RotarySpec>, rotary: RotarySpec): RotarySpec {
+  const key = JSON.stringify(rotary);
+  const known = rotaries.get(key) ?? rotary;
+  rotaries.set(key, known);
+  return known;
+}

@@ -1,0 +1,63 @@
+import type { CoreSpec } from "../../blocks/block.ts";
+import { GrowableRows } from "./growable-rows.ts";
+import { pagesFor, PAGE_TOKENS } from "./page-ledger.ts";
+
+/** Keys and values of one sequence, token by token as the attention (in) part gives them; one pair of buffers a layer. */
+export class SequenceCache {
+  readonly layers: readonly LayerCache[];
+  #pages = 0;
+
+  constructor(cores: readonly CoreSpec[], maxTokens: number) {
+    this.layers = cores.map((core) => new LayerCache(core, pagesFor(maxTokens) * PAGE_TOKENS));
+  }
+
+  get byteLength(): number {
+    return this.layers.reduce((sum, layer) => sum + layer.keys.byteLength + layer.values.byteLength, 0);
+  }
+
+  /** Makes every layer hold at least `tokens`, in whole pages. */
+  reserve(tokens: number): void {
+    if (pagesFor(tokens) > this.#pages) this.#resize(pagesFor(tokens));
+  }
+
+  /** Gives all memory back; the cache may be filled again from token 0. */
+  release(): void {
+    this.#resize(0);
+  }
+
+  #resize(pages: number): void {
+    this.#pages = pages;
+    for (const layer of this.layers) layer.resize(pages * PAGE_TOKENS);
+  }
+}
+
+/** One layer's rows. A core with sinks has one row of zeros before the first token: the key that no token is. */
+export class LayerCache {
+  readonly keys: GrowableRows;
+  readonly values: GrowableRows;
+  readonly #lead: number;
+
+  constructor(core: CoreSpec, maxTokens: number) {
+    this.#lead = core.sinks ? 1 : 0;
+    this.keys = new GrowableRows(core.kvHeads * core.headSize, maxTokens + this.#lead);
+    this.values = new GrowableRows(core.kvHeads * core.valueHeadSize, maxTokens + this.#lead);
+  }
+
+  resize(tokens: number): void {
+    const rows = tokens === 0 ? 0 : tokens + this.#lead;
+    this.keys.resize(rows);
+    this.values.resize(rows);
+  }
+
+  write(token: number, keys: Float32Array, values: Float32Array): void {
+    this.keys.write(token + this.#lead, keys);
+    this.values.write(token + this.#lead, values);
+  }
+
+  /** Views on tokens [from, to); with sinks, on the row of zeros and all tokens before `to`. */
+  view(from: number, to: number): { keys: Float32Array; values: Float32Array; rows: number } {
+    const first = this.#lead === 1 ? 0 : from;
+    const end = to + this.#lead;
+    return { keys: this.keys.view(first, end), values: this.values.view(first, end), rows: end - first };
+  }
+}
