@@ -35,7 +35,7 @@ export const ERRORS = {
   external_data_missing: { exit: 2, status: 422 },
   external_data_short: { exit: 2, status: 422 },
   external_data_escapes: { exit: 2, status: 422 },
-  tokenizer_missing: { exit: 2, status: 422 },
+  tokenizer_missing: { exit: 2, status: 400 },
   name_taken: { exit: 2, status: 409 },
   name_invalid: { exit: 2, status: 422 },
 
@@ -49,6 +49,9 @@ export const ERRORS = {
   verify_failed: { exit: 3, status: 422 },
 
   request_invalid: { exit: 2, status: 400 },
+  request_too_large: { exit: 2, status: 413 },
+  route_not_found: { exit: 2, status: 404 },
+  method_not_allowed: { exit: 2, status: 405 },
   context_length_exceeded: { exit: 2, status: 400 },
   invalid_api_key: { exit: 2, status: 401 },
   queue_full: { exit: 1, status: 429 },
