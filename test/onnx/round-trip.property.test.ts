@@ -1,6 +1,6 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { readModel } from "../../src/onnx/read-model.ts";
 import { writeModel } from "../../src/onnx/write-model.ts";
