@@ -1,0 +1,111 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import OpenAI from "openai";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { DESK, DESK_MODELS, makeWorkplace, removeWorkplace, run, runError, runJson, startServer } from "./blockllm.ts";
+
+const DEPARTMENTS = ["support", "legal", "finance", "hr", "research"];
+
+let folder = "";
+let server: Awaited<ReturnType<typeof startServer>>;
+let client: OpenAI;
+
+beforeAll(async () => {
+  folder = makeWorkplace({ keep: true });
+  await runJson(folder, "split", ...DESK_MODELS.map((name) => `fixtures/desk/optimum/${name}`));
+  server = await startServer(folder);
+  client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: "unused", maxRetries: 0 });
+});
+afterAll(async () => {
+  await server.stop();
+  removeWorkplace(folder);
+});
+
+it("lists all models", async () => {
+  const names = (await client.models.list()).data.map(({ id }) => id);
+  expect(names.toSorted()).toEqual(DESK_MODELS.toSorted());
+});
+
+it("answers every department at once, right", async () => {
+  const questions = DEPARTMENTS.flatMap((name) =>
+    (JSON.parse(readFileSync(join(DESK, "eval", `${name}.json`), "utf8")) as { prompt: string; answer: string }[])
+      .slice(0, 8)
+      .map((question) => ({ name, ...question })),
+  );
+  const answers = await Promise.all(
+    questions.map(async ({ name, prompt }) => {
+      const completion = await client.completions.create({
+        model: name,
+        prompt,
+        max_tokens: 14,
+        temperature: 0,
+        stop: " .",
+      });
+      return `${completion.choices[0]!.text.trim()} .`;
+    }),
+  );
+  expect(answers).toEqual(questions.map(({ answer }) => answer));
+});
+
+it("streams a chat as the official client expects it", async () => {
+  const stream = await client.chat.completions.create({
+    model: "hr",
+    messages: [{ role: "user", content: "owner : who holds the printer" }],
+    max_tokens: 8,
+    temperature: 0,
+    stream: true,
+    stream_options: { include_usage: true },
+  });
+  let text = "";
+  let usage = null;
+  for await (const chunk of stream) {
+    text += chunk.choices[0]?.delta.content ?? "";
+    usage = chunk.usage ?? usage;
+  }
+  expect(text).toContain("holds it");
+  expect(usage).toMatchObject({ completion_tokens: 8 });
+});
+
+it("reports its health and its metrics", async () => {
+  expect((await fetch(`${server.url}/healthz`)).status).toBe(200);
+  const metrics = await (await fetch(`${server.url}/metrics`)).text();
+  expect(metrics).toMatch(/^# TYPE blockllm_/m);
+});
+
+it("refuses an unknown model and a wrong key", async () => {
+  await expect(client.completions.create({ model: "nobody", prompt: "x" })).rejects.toMatchObject({
+    status: 404,
+    code: "model_not_found",
+  });
+  const wrong = { model: "hr", prompt: "x", max_tokenz: 3 } as unknown as OpenAI.CompletionCreateParamsNonStreaming;
+  await expect(client.completions.create(wrong)).rejects.toMatchObject({ status: 400 });
+});
+
+it("drains when it is told to end, and loses nothing", async () => {
+  const other = await startServer(folder, "--models", "hr");
+  const answers = Array.from({ length: 4 }, async () => {
+    const response = await fetch(`${other.url}/v1/completions`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ model: "hr", prompt: "owner", max_tokens: 120, temperature: 1, seed: 3 }),
+    });
+    return { status: response.status, body: (await response.json()) as { choices: { finish_reason: string }[] } };
+  });
+  await new Promise((resolve) => setTimeout(resolve, 150));
+  const { code, stderr } = await other.stop();
+  expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+  for (const { status, body } of await Promise.all(answers)) {
+    expect(status).toBe(200);
+    expect(body.choices[0]!.finish_reason).toMatch(/stop|length/);
+  }
+});
+
+it("says when the address is taken or a model is not there", async () => {
+  const port = new URL(server.url).port;
+  expect(await runError(folder, "serve", "--port", port, "--models", "hr")).toMatchObject({
+    exit: 1,
+    code: "address_in_use",
+  });
+  expect(await runError(folder, "serve", "--models", "nobody")).toMatchObject({ exit: 2, code: "model_not_found" });
+  expect((await run(folder, "serve", "--port", "99999")).code).toBe(2);
+});
