@@ -1,0 +1,125 @@
+import type { CoreSpec } from "../blocks/block.ts";
+import type { OnnxModel } from "../onnx/model.ts";
+import { checkPresent } from "./lift-attention.ts";
+import type { FoundCore, Lifter } from "./lifter.ts";
+import { sameWindow } from "./mask.ts";
+import { feedInputs, inputRoles, type ModelHints, type Probe } from "./probe.ts";
+import { agreesFar } from "./rotary.ts";
+import { describeNode, RowProgram, type RowNode } from "./rows.ts";
+import { simplify } from "./simplify.ts";
+import { Unliftable, type Value } from "./value.ts";
+import { constantVectors, walkGraph } from "./walk.ts";
+
+/** A decoder in normal form: a row program whose only stateful nodes are its attention cores. */
+export interface CanonicalModel {
+  program: RowProgram;
+  logits: number;
+  /** Row node of each core, first layer first. */
+  cores: number[];
+  /** Positions that the file's own tables cover; null: no table limits them. */
+  tableRows: number | null;
+}
+
+/**
+ * Lifts a graph to its normal form by following it at concrete points instead of matching patterns: what depends on
+ * shapes, masks and positions only is computed, what moves elements is traced, what computes becomes row nodes.
+ *
+ * Two short points with elements traced must give one program; a point with an empty past and one with a past as
+ * long as the context must agree with the masks and rotary angles found. Throws `Unliftable` otherwise: a model that
+ * is not understood to the last element is served whole, never almost right.
+ */
+export function canonicalise(model: OnnxModel, hints: ModelHints): CanonicalModel {
+  const lift = (probe: Probe): Lift => liftAt(model, hints, probe);
+  const short = lift({ past: 5, sequence: 3, shapesOnly: false });
+  const longer = lift({ past: 9, sequence: 4, shapesOnly: false });
+  requireSame(short, longer);
+  const tableRows = rowsOfTables(short);
+  const far = lift({ past: farthest(hints, tableRows), sequence: 2, shapesOnly: true });
+  const first = lift({ past: 0, sequence: 4, shapesOnly: true });
+  const windows = far.lifter.cores.map((core) => core.spec.window);
+  for (const other of [short, longer, first]) requireWindows(other, windows);
+  requireAngles(short, far);
+  const cores = short.lifter.program.nodes.flatMap((node, id) => (node.op === "core" ? [id] : []));
+  cores.forEach((id, layer) => setWindow(short.lifter.program.node(id), windows[layer]!));
+  const { program, ids } = simplify(short.lifter.program, [short.logits, ...cores]);
+  return { program, logits: ids.get(short.logits)!, cores: cores.map((id) => ids.get(id)!), tableRows };
+}
+
+interface Lift {
+  lifter: Lifter;
+  logits: number;
+}
+
+function liftAt(model: OnnxModel, hints: ModelHints, probe: Probe): Lift {
+  const program = new RowProgram();
+  const { values, past } = feedInputs(model, probe, { program, hints });
+  const lifter: Lifter = { probe, hints, program, values, past, cores: [], vectors: probe.shapesOnly ? [] : constantVectors(model.graph) };
+  const outputs = model.graph.outputs.map((output) => output.name);
+  const roles = inputRoles(model);
+  const logitsName = outputs.find((name) => /logits/i.test(name)) ?? outputs[0];
+  if (logitsName === undefined) throw new Unliftable("outputs", "the graph has no outputs");
+  walkGraph(lifter, model.graph, outputs);
+  const layers = roles.filter(({ role }) => role === "past").length / 2;
+  if (lifter.cores.length !== layers) throw new Unliftable("outputs", `${lifter.cores.length} attention cores for ${layers} pairs of past inputs`);
+  const logits = lifter.values.get(logitsName);
+  if (probe.shapesOnly) return { lifter, logits: -1 };
+  for (const name of outputs) if (name !== logitsName) checkPresent(lifter, name, lifter.values.get(name)!);
+  return { lifter, logits: logitsNode(lifter, logitsName, logits) };
+}
+
+function logitsNode(lifter: Lifter, name: string, value: Value | undefined): number {
+  const [term] = value?.kind === "form" ? value.terms : [];
+  if (value?.kind !== "form" || term === undefined || value.terms.length !== 1 || typeof term.source !== "number") throw new Unliftable(name, "the logits are not one row per token");
+  const width = lifter.program.width(term.source);
+  const last = (lifter.probe.sequence - 1) * width;
+  const tail = term.index.subarray(-width);
+  if (term.factor === 1 && tail.every((index, i) => index === last + i)) return term.source;
+  if (typeof term.factor === "number" && tail.every((index, i) => index === last + i)) {
+    return lifter.program.add({ op: "scalar", inputs: [term.source], width, attributes: { function: "Mul", value: term.factor }, weights: {} });
+  }
+  throw new Unliftable(name, "the logits of the last token are not one row");
+}
+
+/** A program that depends on where it was probed would be wrong elsewhere. */
+function requireSame(a: Lift, b: Lift): void {
+  const texts = [a, b].map(({ lifter }) => lifter.program.nodes.map(describeNode));
+  const differing = texts[0]!.findIndex((text, i) => text !== texts[1]![i]);
+  if (differing >= 0 || texts[0]!.length !== texts[1]!.length || a.logits !== b.logits) {
+    const node = a.lifter.program.nodes[differing]?.op ?? "logits";
+    throw new Unliftable(`row node ${differing} (${node})`, "the graph computes something else when sequences are longer");
+  }
+}
+
+function requireWindows({ lifter }: Lift, windows: (number | null)[]): void {
+  lifter.cores.forEach(({ spec, node }, layer) => {
+    if (!sameWindow(spec.window, windows[layer] ?? null, lifter.probe) && spec.window !== windows[layer]) throw new Unliftable(node, `the mask shows a window of ${spec.window} near the start and of ${windows[layer]} far on`);
+  });
+}
+
+/** Every position-dependent factor at far positions must be what the rotary specification says. */
+function requireAngles(near: Lift, far: Lift): void {
+  const { program, cores } = near.lifter;
+  cores.forEach((core: FoundCore, layer) => {
+    const rotary = program.node(core.key).attributes.rotary;
+    for (const factor of far.lifter.cores[layer]!.factors) {
+      if (rotary === undefined || !agreesFar(rotary, factor, far.lifter.probe.past)) throw new Unliftable(core.node, "rotary embedding changes with the length of the sequence");
+    }
+  });
+}
+
+function setWindow(node: RowNode, window: number | null): void {
+  node.attributes = { ...node.attributes, core: { ...(node.attributes.core as CoreSpec), window } };
+}
+
+function rowsOfTables({ lifter }: Lift): number | null {
+  const ofFactors = lifter.cores.flatMap((core) => core.factors).flatMap(({ table }) => (table === null ? [] : [table.weight.dims[0]! - table.offset]));
+  const ofPositions = lifter.program.nodes.filter(({ op, inputs }) => op === "embed" && inputs.length === 0).map(({ weights, attributes }) => weights["table"]!.dims[0]! - attributes.offset!);
+  const rows = [...ofFactors, ...ofPositions];
+  return rows.length === 0 ? null : Math.min(...rows);
+}
+
+const LONGEST_PROBE = 32_768;
+
+function farthest(hints: ModelHints, tableRows: number | null): number {
+  return Math.min(hints.contextLength ?? LONGEST_PROBE, tableRows ?? LONGEST_PROBE, LONGEST_PROBE) - 2;
+}

@@ -1,0 +1,143 @@
+import type { GraphNode } from "../onnx/model.ts";
+import { broadcastTo, type Movement } from "./movement.ts";
+import type { RowProgram } from "./rows.ts";
+import { spread } from "./known-elementwise.ts";
+import { count, Unliftable, type Form, type Known, type Term } from "./value.ts";
+import { computedWeight } from "./weights.ts";
+
+/** A form read as rows: row r of the value is the row of `node` for token `tokens[r]`. */
+export interface RowView {
+  node: number;
+  tokens: Int32Array;
+  width: number;
+}
+
+/** Moves elements of one or several forms (Concat). */
+export function moveForms(forms: Form[], { dims, from, input }: Movement): Form {
+  const factors = forms.flatMap((form) => form.factors);
+  if (forms.some((form) => form.terms.length === 0)) return { kind: "form", dims, terms: [], factors };
+  if (from === null) return { kind: "form", dims, terms: forms[0]!.terms, factors };
+  const depth = Math.max(...forms.map((form) => form.terms.length));
+  const terms = Array.from({ length: depth }, (_, t) => moveTerm(forms.map((form) => form.terms[t] ?? null), from, input));
+  return { kind: "form", dims, terms, factors };
+}
+
+function moveTerm(terms: (Term | null)[], from: Int32Array, input: Uint16Array | null): Term {
+  const first = terms.find((term) => term !== null)!;
+  const sameSource = typeof first.source === "number" && terms.every((term) => term === null || term.source === first.source);
+  const sameFactor = typeof first.factor === "number" && terms.every((term) => term === null || term.factor === first.factor);
+  const index = new Int32Array(from.length);
+  const source = sameSource ? (first.source as number) : new Int32Array(from.length);
+  const factor = sameFactor ? (first.factor as number) : new Float64Array(from.length);
+  for (let i = 0; i < from.length; i++) {
+    const term = terms[input === null ? 0 : input[i]!] ?? null;
+    const at = from[i]!;
+    index[i] = term === null ? -1 : term.index[at]!;
+    if (typeof source !== "number") source[i] = term === null ? 0 : sourceAt(term, at);
+    if (typeof factor !== "number") factor[i] = term === null ? 0 : factorAt(term, at);
+  }
+  return { source, index, factor };
+}
+
+export function sourceAt(term: Term, at: number): number {
+  return typeof term.source === "number" ? term.source : term.source[at]!;
+}
+
+export function factorAt(term: Term, at: number): number {
+  return typeof term.factor === "number" ? term.factor : term.factor[at]!;
+}
+
+export function scaleForm(form: Form, by: number): Form {
+  const scale = (factor: Term["factor"]): Term["factor"] => (typeof factor === "number" ? factor * by : factor.map((each) => each * by));
+  return { ...form, terms: form.terms.map((term) => ({ ...term, factor: scale(term.factor) })) };
+}
+
+/** Multiplies by numbers that differ from position to position (the cosines and sines of rotary embedding). */
+export function multiplyForm(form: Form, by: Known, dims: number[]): Form {
+  const wide = moveForms([form], broadcastTo(form.dims, dims));
+  const factors = [...form.factors, by];
+  if (wide.terms.length === 0) return { ...wide, factors };
+  const numbers = spread(by, dims);
+  const terms = wide.terms.map((term) => ({ ...term, factor: numbers.map((each, i) => each * factorAt(term, i)) }));
+  return { kind: "form", dims, terms, factors };
+}
+
+/** a + b as two terms, when both pick elements of the same rows (a rotation); null when it is an ordinary sum. */
+export function sumOfPicks(a: Form, b: Form, dims: number[]): Form | null {
+  if (a.terms.length === 0) {
+    const rotates = a.factors.length > 0 && b.factors.length > 0;
+    return rotates ? { kind: "form", dims, terms: [], factors: [...a.factors, ...b.factors] } : null;
+  }
+  const [left] = a.terms;
+  const [right] = b.terms;
+  if (a.terms.length !== 1 || b.terms.length !== 1 || typeof left!.source !== "number" || left!.source !== right!.source) return null;
+  if (typeof left!.factor === "number" && typeof right!.factor === "number") return null;
+  const wide = (form: Form): Form => moveForms([form], broadcastTo(form.dims, dims));
+  return { kind: "form", dims, terms: [...wide(a).terms, ...wide(b).terms], factors: [...a.factors, ...b.factors] };
+}
+
+/**
+ * Reads a form as whole rows in token order, adding `columns`, `scalar` or `vector` nodes where it picks or scales.
+ * null when its elements are not grouped by token.
+ */
+export function viewRows(program: RowProgram, form: Form): RowView | null {
+  const [term] = form.terms;
+  if (term === undefined || form.terms.length !== 1 || typeof term.source !== "number" || term.source < 0) return null;
+  const stride = program.width(term.source);
+  const { index, factor } = term;
+  const tokenOf = (at: number): number => Math.floor(index[at]! / stride);
+  let width = 1;
+  while (width < index.length && tokenOf(width) === tokenOf(0)) width++;
+  if (index.length % width !== 0) return null;
+  const rows = index.length / width;
+  const tokens = Int32Array.from({ length: rows }, (_, row) => tokenOf(row * width));
+  const columns = Array.from(index.subarray(0, width), (at) => at - tokens[0]! * stride);
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < width; column++) {
+      const at = row * width + column;
+      if (index[at]! !== tokens[row]! * stride + columns[column]!) return null;
+      if (typeof factor !== "number" && factor[at] !== factor[column]) return null;
+    }
+  }
+  const picked = pickColumns(program, term.source, columns);
+  return { node: scaleRows(program, picked, typeof factor === "number" ? factor : factor.subarray(0, width)), tokens, width };
+}
+
+export function pickColumns(program: RowProgram, source: number, columns: number[]): number {
+  if (columns.length === program.width(source) && columns.every((column, i) => column === i)) return source;
+  return program.add({ op: "columns", inputs: [source], width: columns.length, attributes: { columns }, weights: {} });
+}
+
+function scaleRows(program: RowProgram, node: number, factor: number | Float64Array): number {
+  const width = program.width(node);
+  if (typeof factor !== "number") {
+    if (factor.every((each) => each === factor[0])) return scaleRows(program, node, factor[0]!);
+    const operand = computedWeight(factor, [width], "float32");
+    return program.add({ op: "vector", inputs: [node], width, attributes: { function: "Mul" }, weights: { operand } });
+  }
+  if (factor === 1) return node;
+  return program.add({ op: "scalar", inputs: [node], width, attributes: { function: "Mul", value: factor }, weights: {} });
+}
+
+/** `viewRows`, or the reason it cannot be. */
+export function rowsOf(program: RowProgram, form: Form, node: GraphNode): RowView {
+  const view = viewRows(program, form);
+  if (view === null) throw new Unliftable(node.name, `${node.opType} takes a value of dims [${form.dims.join(", ")}] that is not one row per token`);
+  return view;
+}
+
+/** The value whose row r is the row of `node` for token `tokens[r]`, seen with these dims. */
+export function formOfRows(program: RowProgram, node: number, tokens: Int32Array, dims: number[]): Form {
+  const width = program.width(node);
+  if (count(dims) !== tokens.length * width) throw new Error(`rows of ${tokens.length}×${width} do not fill [${dims.join(", ")}]`);
+  const index = new Int32Array(tokens.length * width);
+  for (let row = 0; row < tokens.length; row++) {
+    for (let column = 0; column < width; column++) index[row * width + column] = tokens[row]! * width + column;
+  }
+  return { kind: "form", dims, terms: [{ source: node, index, factor: 1 }], factors: [] };
+}
+
+/** A value of which only the shape is followed. */
+export function shapeOnly(dims: number[], factors: Known[] = []): Form {
+  return { kind: "form", dims, terms: [], factors };
+}

@@ -1,0 +1,132 @@
+import type { GraphNode } from "../onnx/model.ts";
+import { formOfRows, multiplyForm, rowsOf, scaleForm, shapeOnly, sumOfPicks, type RowView } from "./form.ts";
+import { addToScores, hideScores, scaleScores, tanhOfScores } from "./lift-scores.ts";
+import { formAt, valueOf, type Lift, type Lifter } from "./lifter.ts";
+import { positionRows, vectorOperation } from "./lift-linear.ts";
+import { axesOf, broadcastDims, intAttribute } from "./movement.ts";
+import { optionalKnown } from "./lifter.ts";
+import { count, scalarOf, Unliftable, type Form, type Known, type Value } from "./value.ts";
+
+/** Functions of one number, kept by name in the row program. */
+export const liftUnary: Lift = (lifter, node) => {
+  const x = valueOf(lifter, node, 0);
+  if (x.kind === "scores" && node.opType === "Tanh") return [tanhOfScores(x)];
+  if (node.opType === "Neg" && x.kind === "form") return [scaleForm(x, -1)];
+  return [unary(lifter, node, formAt(lifter, node, 0))];
+};
+
+export const liftGelu: Lift = (lifter, node) => {
+  const approximate = node.attributes.get("approximate");
+  const tanh = node.opType === "FastGelu" || (approximate?.kind === "string" && approximate.value === "tanh");
+  if (node.inputs[1]) throw new Unliftable(node.name, `${node.opType} with a bias`);
+  return [unary(lifter, node, formAt(lifter, node, 0), tanh ? "GeluTanh" : "Gelu")];
+};
+
+export function unary(lifter: Lifter, node: GraphNode, x: Form, name: string = node.opType): Form {
+  if (lifter.probe.shapesOnly) return shapeOnly(x.dims);
+  const view = rowsOf(lifter.program, x, node);
+  const id = lifter.program.add({ op: "unary", inputs: [view.node], width: view.width, attributes: { function: name }, weights: {} });
+  return formOfRows(lifter.program, id, view.tokens, x.dims);
+}
+
+/** Add, Sub, Mul, Div, Pow, Min, Max of rows with rows, numbers or weights; of attention scores with masks and scales. */
+export const liftBinary: Lift = (lifter, node) => {
+  const left = valueOf(lifter, node, 0);
+  const right = valueOf(lifter, node, 1);
+  if (left.kind === "scores" || right.kind === "scores") return [scoresWith(node, left, right)];
+  if (left.kind === "form" && right.kind === "form") return [rowsWithRows(lifter, node, left, right)];
+  if (left.kind === "form" && right.kind === "known") return [rowsWithKnown(lifter, node, left, right)];
+  if (left.kind === "known" && right.kind === "form") return [knownWithRows(lifter, node, left, right)];
+  throw new Unliftable(node.name, `${node.opType} of ${left.kind} and ${right.kind} values`);
+};
+
+function rowsWithRows(lifter: Lifter, node: GraphNode, left: Form, right: Form): Form {
+  const dims = broadcastDims(left.dims, right.dims, node);
+  if (node.opType === "Add" || node.opType === "Sub") {
+    const sum = sumOfPicks(left, node.opType === "Sub" ? scaleForm(right, -1) : right, dims);
+    if (sum !== null) return sum;
+  }
+  if (lifter.probe.shapesOnly) return shapeOnly(dims);
+  const views = [rowsOf(lifter.program, left, node), rowsOf(lifter.program, right, node)] as const;
+  if (!sameTokens(...views)) throw new Unliftable(node.name, `${node.opType} of rows of different tokens`);
+  const width = Math.max(views[0].width, views[1].width);
+  if (width % views[0].width !== 0 || width % views[1].width !== 0) throw new Unliftable(node.name, `${node.opType} of rows of ${views[0].width} and ${views[1].width}`);
+  // A narrower row must spread over groups at the end of each (…, 1), never repeat as a whole.
+  for (const [view, form] of [[views[0], left], [views[1], right]] as const) {
+    if (view.width !== width && form.dims.at(-1) !== 1) throw new Unliftable(node.name, `${node.opType} repeats a row of ${view.width} over ${width}`);
+  }
+  const id = lifter.program.add({ op: "binary", inputs: [views[0].node, views[1].node], width, attributes: { function: node.opType }, weights: {} });
+  return formOfRows(lifter.program, id, views[0].tokens, dims);
+}
+
+function sameTokens(a: RowView, b: RowView): boolean {
+  return a.tokens.length === b.tokens.length && a.tokens.every((token, row) => token === b.tokens[row]);
+}
+
+function rowsWithKnown(lifter: Lifter, node: GraphNode, x: Form, operand: Known): Form {
+  const value = scalarOf(operand);
+  const dims = broadcastDims(x.dims, operand.dims, node);
+  if (value !== null && count(dims) === count(x.dims)) return withScalar(lifter, node, { ...x, dims }, value);
+  if (operand.table !== null && node.opType === "Add") return rowsWithRows(lifter, node, x, positionRows(lifter, node, operand));
+  if (count(operand.dims) === x.dims.at(-1) && operand.dims.at(-1) === x.dims.at(-1)) return vectorOperation(lifter, node, { x, operand, operation: node.opType });
+  if (node.opType === "Mul") return multiplyForm(x, operand, dims);
+  throw new Unliftable(node.name, `${node.opType} of rows with a constant of dims [${operand.dims.join(", ")}]`);
+}
+
+function knownWithRows(lifter: Lifter, node: GraphNode, operand: Known, x: Form): Form {
+  if (node.opType === "Add" || node.opType === "Mul" || node.opType === "Min" || node.opType === "Max") return rowsWithKnown(lifter, node, x, operand);
+  const value = scalarOf(operand);
+  if (value === null) throw new Unliftable(node.name, `${node.opType} of a constant of dims [${operand.dims.join(", ")}] and rows`);
+  if (node.opType === "Sub") return withScalar(lifter, { ...node, opType: "Add" }, scaleForm(x, -1), value);
+  if (node.opType === "Div") return scaleForm(unary(lifter, node, x, "Reciprocal"), value);
+  throw new Unliftable(node.name, `${node.opType} of a number and rows`);
+}
+
+function withScalar(lifter: Lifter, node: GraphNode, x: Form, value: number): Form {
+  if (node.opType === "Mul") return scaleForm(x, value);
+  if (node.opType === "Div") return scaleForm(x, 1 / value);
+  if (node.opType === "Add" && value === 0) return x;
+  if (node.opType === "Sub") return withScalar(lifter, { ...node, opType: "Add" }, x, -value);
+  if (lifter.probe.shapesOnly) return shapeOnly(x.dims);
+  const view = rowsOf(lifter.program, x, node);
+  const id = lifter.program.add({ op: "scalar", inputs: [view.node], width: view.width, attributes: { function: node.opType, value }, weights: {} });
+  return formOfRows(lifter.program, id, view.tokens, x.dims);
+}
+
+function scoresWith(node: GraphNode, left: Value, right: Value): Value {
+  const scores = left.kind === "scores" ? left : right;
+  const other = left.kind === "scores" ? right : left;
+  if (scores.kind !== "scores" || other.kind !== "known") throw new Unliftable(node.name, `${node.opType} of attention scores and a ${other.kind} value`);
+  const value = scalarOf(other);
+  if (node.opType === "Mul" && value !== null) return scaleScores(scores, value);
+  if (node.opType === "Div" && value !== null && left === scores) return scaleScores(scores, 1 / value);
+  if (node.opType === "Add") return addToScores(node, scores, other);
+  throw new Unliftable(node.name, `${node.opType} on attention scores`);
+}
+
+/** Where on scores hides keys; on probabilities it guards rows without any key (never so here: a token sees itself). */
+export const liftWhere: Lift = (lifter, node) => {
+  const [condition, yes, no] = [0, 1, 2].map((input) => valueOf(lifter, node, input)) as [Value, Value, Value];
+  if (no.kind === "probabilities" && condition.kind === "probabilities") return [no];
+  if (condition.kind !== "known") throw new Unliftable(node.name, "Where with a condition that depends on the text");
+  if (yes.kind === "scores" && no.kind === "known") return [hideScores(node, yes, { condition, fill: no, hideWhere: 0 })];
+  if (no.kind === "scores" && yes.kind === "known") return [hideScores(node, no, { condition, fill: yes, hideWhere: 1 })];
+  const chosen = condition.read();
+  if (chosen.every((each) => each === chosen[0])) return [chosen[0] !== 0 ? yes : no];
+  throw new Unliftable(node.name, `Where over ${yes.kind} and ${no.kind} values`);
+};
+
+/** Mean over the last axis (normalisation written out). */
+export const liftReduceMean: Lift = (lifter, node) => {
+  const x = formAt(lifter, node, 0);
+  const axes = axesOf(node, optionalKnown(lifter, node, 1), x.dims.length);
+  if (axes?.length !== 1 || axes[0] !== x.dims.length - 1 || intAttribute(node, "keepdims", 1) !== 1) {
+    throw new Unliftable(node.name, "ReduceMean over other than the last axis");
+  }
+  const dims = [...x.dims.slice(0, -1), 1];
+  if (lifter.probe.shapesOnly) return [shapeOnly(dims)];
+  const view = rowsOf(lifter.program, x, node);
+  const groups = view.width / x.dims.at(-1)!;
+  const id = lifter.program.add({ op: "mean", inputs: [view.node], width: groups, attributes: { groups }, weights: {} });
+  return [formOfRows(lifter.program, id, view.tokens, dims)];
+};

@@ -1,0 +1,140 @@
+import type { GraphNode } from "../onnx/model.ts";
+import { formOfRows, rowsOf, scaleForm, shapeOnly } from "./form.ts";
+import { formAt, knownAt, optionalValue, weightAt, type Lift, type Lifter } from "./lifter.ts";
+import { floatAttribute, intAttribute } from "./movement.ts";
+import { count, integers, Unliftable, type Form, type Known } from "./value.ts";
+import { computedWeight, reshapeWeight, transposeWeight, type Weight } from "./weights.ts";
+
+/** x·W for float weights: MatMul, Gemm, com.microsoft.FusedMatMul. */
+export const liftMatMul: Lift = (lifter, node) => {
+  const x = formAt(lifter, node, 0);
+  const given = weightAt(lifter, node, 1);
+  if (given.dims.length !== 2) throw new Unliftable(node.name, `${node.opType} with a weight of ${given.dims.length} dims`);
+  const transposed = intAttribute(node, "transB", 0) === 1;
+  const alpha = floatAttribute(node, "alpha", 1);
+  const weight = transposed ? transposeWeight(given) : given;
+  if (intAttribute(node, "transA", 0) !== 0) throw new Unliftable(node.name, `${node.opType} with transA`);
+  const out = linear(lifter, node, { x, weights: { weight }, width: weight.dims[1]! });
+  const scaled = alpha === 1 ? out : scaleForm(out, alpha);
+  const bias = node.opType === "Gemm" ? optionalValue(lifter, node, 2) : null;
+  if (bias === null) return [scaled];
+  if (floatAttribute(node, "beta", 1) !== 1 || alpha !== 1) throw new Unliftable(node.name, "Gemm with a bias and alpha or beta other than 1");
+  return [addBias(lifter, node, { x: scaled, bias: knownAt(lifter, node, 2) })];
+};
+
+/** com.microsoft.MatMulNBits: blockwise quantised weight [N, blocks, bytes], scales, zero points, bias. */
+export const liftMatMulNBits: Lift = (lifter, node) => {
+  const x = formAt(lifter, node, 0);
+  const inputWidth = intAttribute(node, "K", 0);
+  const width = intAttribute(node, "N", 0);
+  const bits = intAttribute(node, "bits", 4);
+  const blockSize = intAttribute(node, "block_size", 32);
+  const blocks = Math.ceil(inputWidth / blockSize);
+  if (intAttribute(node, "weight_prepacked", 0) !== 0) throw new Unliftable(node.name, "MatMulNBits with weights packed for one kind of GPU");
+  if (optionalValue(lifter, node, 4) !== null) throw new Unliftable(node.name, "MatMulNBits with a group index");
+  const packed = (input: number, columns: number): Weight => {
+    const weight = weightAt(lifter, node, input);
+    if (count(weight.dims) !== width * columns) throw new Unliftable(node.name, `MatMulNBits input ${input} has [${weight.dims.join(", ")}], not ${width}×${columns}`);
+    return reshapeWeight(weight, [width, columns]);
+  };
+  const weights: Record<string, Weight> = {
+    weight: packed(1, (blocks * blockSize * bits) / 8),
+    scales: packed(2, blocks),
+  };
+  const zeroPoints = optionalValue(lifter, node, 3);
+  if (zeroPoints !== null) {
+    const floating = weightAt(lifter, node, 3).tensor.dtype !== "uint8";
+    weights["zeroPoints"] = packed(3, floating ? blocks : Math.ceil((blocks * bits) / 8));
+  }
+  const attributes = { bits, blockSize, accuracyLevel: intAttribute(node, "accuracy_level", 0), inputWidth };
+  const out = linear(lifter, node, { x, weights, width, attributes });
+  const bias = optionalValue(lifter, node, 5);
+  return [bias === null ? out : addBias(lifter, node, { x: out, bias: knownAt(lifter, node, 5) })];
+};
+
+/** Rows of a table by token id: the embedding. Rows by position stay numbers until something needs them as rows. */
+export const liftGather: Lift = (lifter, node) => {
+  const table = weightAt(lifter, node, 0);
+  const ids = formAt(lifter, node, 1);
+  if (intAttribute(node, "axis", 0) !== 0 || table.dims.length !== 2) throw new Unliftable(node.name, "Gather by token of other than the rows of a matrix");
+  return [embed(lifter, node, { ids, weights: { table }, width: table.dims[1]! })];
+};
+
+/** com.microsoft.GatherBlockQuantized: an embedding table in blocks of 4 or 8 bits. */
+export const liftGatherBlockQuantized: Lift = (lifter, node) => {
+  const ids = formAt(lifter, node, 1);
+  const bits = intAttribute(node, "bits", 4);
+  const blockSize = intAttribute(node, "block_size", 128);
+  const given = weightAt(lifter, node, 0);
+  const scales = weightAt(lifter, node, 2);
+  const packedPerByte = given.tensor.dtype === "uint8" ? 8 / bits : 1;
+  if (intAttribute(node, "gather_axis", 0) !== 0 || given.dims.length !== 2 || packedPerByte === 1) {
+    throw new Unliftable(node.name, `GatherBlockQuantized of a ${given.tensor.dtype} table with ${given.dims.length} dims`);
+  }
+  const width = given.dims[1]! * packedPerByte;
+  const quantizeAxis = intAttribute(node, "quantize_axis", 1);
+  if (quantizeAxis !== 1 && quantizeAxis !== -1) throw new Unliftable(node.name, "GatherBlockQuantized along the vocabulary");
+  const weights: Record<string, Weight> = { table: given, scales };
+  if (optionalValue(lifter, node, 3) !== null) weights["zeroPoints"] = weightAt(lifter, node, 3);
+  return [embed(lifter, node, { ids, weights, width, attributes: { bits, blockSize } })];
+};
+
+interface RowsByWeight {
+  weights: Record<string, Weight>;
+  width: number;
+  attributes?: { bits: number; blockSize: number; accuracyLevel?: number; inputWidth?: number };
+}
+
+function linear(lifter: Lifter, node: GraphNode, { x, weights, width, attributes = undefined }: RowsByWeight & { x: Form }): Form {
+  const dims = [...x.dims.slice(0, -1), width];
+  const inputWidth = attributes?.inputWidth ?? weights["weight"]!.dims[0]!;
+  if (x.dims.at(-1) !== inputWidth) throw new Unliftable(node.name, `${node.opType} of rows of ${x.dims.at(-1)} with a weight for ${inputWidth}`);
+  if (lifter.probe.shapesOnly) return shapeOnly(dims);
+  const view = rowsOf(lifter.program, x, node);
+  if (view.width !== inputWidth) throw new Unliftable(node.name, `${node.opType} works on part of a row`);
+  const id = lifter.program.add({ op: "linear", inputs: [view.node], width, attributes: attributes ?? {}, weights });
+  return formOfRows(lifter.program, id, view.tokens, dims);
+}
+
+function embed(lifter: Lifter, node: GraphNode, { ids, weights, width, attributes = undefined }: RowsByWeight & { ids: Form }): Form {
+  const dims = [...ids.dims, width];
+  if (lifter.probe.shapesOnly) return shapeOnly(dims);
+  const view = rowsOf(lifter.program, ids, node);
+  const id = lifter.program.add({ op: "embed", inputs: [view.node], width, attributes: attributes ?? {}, weights });
+  return formOfRows(lifter.program, id, view.tokens, dims);
+}
+
+function addBias(lifter: Lifter, node: GraphNode, { x, bias }: { x: Form; bias: Known }): Form {
+  const width = x.dims.at(-1)!;
+  if (count(bias.dims) !== width) throw new Unliftable(node.name, `a bias of ${count(bias.dims)} for rows of ${width}`);
+  return vectorOperation(lifter, node, { x, operand: bias, operation: "Add" });
+}
+
+/** x ∘ vector along the last axis; `operand` is a weight or a small constant. */
+export function vectorOperation(lifter: Lifter, node: GraphNode, { x, operand, operation }: { x: Form; operand: Known; operation: string }): Form {
+  if (lifter.probe.shapesOnly) return shapeOnly(x.dims);
+  const view = rowsOf(lifter.program, x, node);
+  const length = count(operand.dims);
+  const weight = operand.weight === null ? computedWeight(operand.read(), [length], "float32") : reshapeWeight(operand.weight, [length]);
+  const id = lifter.program.add({ op: "vector", inputs: [view.node], width: view.width, attributes: { function: operation }, weights: { operand: weight } });
+  return formOfRows(lifter.program, id, view.tokens, x.dims);
+}
+
+/** Known rows picked from a weight table by position, as a row node: learned position embedding. */
+export function positionRows(lifter: Lifter, node: GraphNode, value: Known): Form {
+  const { weight, offset } = value.table!;
+  if (lifter.probe.shapesOnly) return shapeOnly(value.dims);
+  const id = lifter.program.add({ op: "embed", inputs: [], width: weight.dims[1]!, attributes: { offset }, weights: { table: weight } });
+  const tokens = Int32Array.from({ length: lifter.probe.sequence }, (_, token) => token);
+  if (count(value.dims) !== tokens.length * weight.dims[1]!) throw new Unliftable(node.name, "position rows for other than the new tokens");
+  return formOfRows(lifter.program, id, tokens, value.dims);
+}
+
+/** Notes on a gathered table that its rows were picked by consecutive positions from `past` on. */
+export function tableByPosition(lifter: Lifter, data: Known, indices: Known): Known["table"] {
+  const { past, sequence } = lifter.probe;
+  if (data.weight === null || data.weight.dims.length !== 2 || count(indices.dims) !== sequence) return null;
+  const at = integers(indices);
+  const offset = at[0]! - past;
+  return at.every((index, i) => index === past + i + offset) ? { weight: data.weight, offset } : null;
+}

@@ -1,0 +1,56 @@
+import { moveForms } from "./form.ts";
+import { closeAttention, liftSoftmax, scoresOf } from "./lift-attention.ts";
+import { liftBinary, liftGelu, liftReduceMean, liftUnary, liftWhere } from "./lift-elementwise.ts";
+import { liftAttention, liftGroupQueryAttention, liftRotaryEmbedding } from "./lift-fused-attention.ts";
+import { liftGather, liftGatherBlockQuantized, liftMatMul, liftMatMulNBits } from "./lift-linear.ts";
+import { liftNorm, liftSkipNorm } from "./lift-norm.ts";
+import { formAt, valueOf, type Lift } from "./lifter.ts";
+import { gatherMovement, intAttribute, positive } from "./movement.ts";
+import { Unliftable } from "./value.ts";
+
+/** MatMul is a projection, q·kᵀ, or probabilities × values, by what its operands turned out to be. */
+const liftProduct: Lift = (lifter, node) => {
+  const left = valueOf(lifter, node, 0);
+  const right = valueOf(lifter, node, 1);
+  if (left.kind === "probabilities" && right.kind === "form") return [closeAttention(lifter, node, left, right)];
+  if (left.kind === "form" && right.kind === "form") return [scoresOf(node, left, right)];
+  return liftMatMul(lifter, node);
+};
+
+/** Gather by token is the embedding; by known positions, a choice (of the last token before the head). */
+const liftPick: Lift = (lifter, node) => {
+  const indices = valueOf(lifter, node, 1);
+  if (indices.kind === "form") return liftGather(lifter, node);
+  if (indices.kind !== "known") throw new Unliftable(node.name, `Gather by ${indices.kind}`);
+  const data = formAt(lifter, node, 0);
+  const axis = positive(intAttribute(node, "axis", 0), data.dims.length);
+  return [moveForms([data], gatherMovement(data.dims, indices.dims, indices.read(), axis))];
+};
+
+/** What each operator means for values that depend on the text. Adding an operator is adding a line and its file. */
+export const LIFTS: Record<string, Lift> = {
+  MatMul: liftProduct,
+  Gemm: liftMatMul,
+  "com.microsoft.FusedMatMul": liftMatMul,
+  "com.microsoft.MatMulNBits": liftMatMulNBits,
+  Gather: liftPick,
+  "com.microsoft.GatherBlockQuantized": liftGatherBlockQuantized,
+  SimplifiedLayerNormalization: liftNorm,
+  RMSNormalization: liftNorm,
+  LayerNormalization: liftNorm,
+  "com.microsoft.SimplifiedLayerNormalization": liftNorm,
+  "com.microsoft.SkipSimplifiedLayerNormalization": liftSkipNorm,
+  "com.microsoft.SkipLayerNormalization": liftSkipNorm,
+  Softmax: liftSoftmax,
+  Attention: liftAttention,
+  "com.microsoft.GroupQueryAttention": liftGroupQueryAttention,
+  RotaryEmbedding: liftRotaryEmbedding,
+  "com.microsoft.RotaryEmbedding": liftRotaryEmbedding,
+  Where: liftWhere,
+  ReduceMean: liftReduceMean,
+  Gelu: liftGelu,
+  "com.microsoft.Gelu": liftGelu,
+  "com.microsoft.FastGelu": liftGelu,
+  ...Object.fromEntries(["Add", "Sub", "Mul", "Div", "Pow", "Min", "Max"].map((name) => [name, liftBinary])),
+  ...Object.fromEntries(["Sigmoid", "Tanh", "Erf", "Exp", "Relu", "Sqrt", "Reciprocal", "Softplus", "Abs", "Neg"].map((name) => [name, liftUnary])),
+};

@@ -1,0 +1,90 @@
+import type { OnnxModel, ValueInfo } from "../onnx/model.ts";
+import { known, Unliftable, type Value } from "./value.ts";
+import type { RowProgram } from "./rows.ts";
+
+/**
+ * A point at which the graph is followed: batch 1, so many cached tokens, so many new ones. Lifting at two points
+ * must give the same program; what depends on the point by more than it should shows as a difference.
+ */
+export interface Probe {
+  past: number;
+  sequence: number;
+  /** Follow only shapes and numbers, not where each element comes from: for pasts as long as the context. */
+  shapesOnly: boolean;
+}
+
+/** What the files beside the graph say; all optional, all checked against the graph. */
+export interface ModelHints {
+  headSize: number | null;
+  contextLength: number | null;
+}
+
+/** How a graph input is fed. */
+export interface InputRole {
+  name: string;
+  role: "ids" | "mask" | "positions" | "past" | "constant";
+  value?: number;
+}
+
+export interface PastInput {
+  name: string;
+  /** [1, heads, past, width] at this probe. */
+  dims: number[];
+}
+
+/** Sorts the graph's inputs by what they are for: names first, element type and rank where names say nothing. */
+export function inputRoles(model: OnnxModel): InputRole[] {
+  const { inputs, initializers } = model.graph;
+  return inputs.filter(({ name }) => !initializers.has(name)).map((input) => ({ name: input.name, ...roleOf(input) }));
+}
+
+function roleOf(input: ValueInfo): Omit<InputRole, "name"> {
+  const rank = input.dims?.length ?? 0;
+  const floating = input.dtype === "float32" || input.dtype === "float16" || input.dtype === "bfloat16";
+  if (/position/i.test(input.name)) return { role: "positions" };
+  if (/mask/i.test(input.name)) return { role: "mask" };
+  if (/use_cache/i.test(input.name)) return { role: "constant", value: 1 };
+  if (/num_logits_to_keep/i.test(input.name)) return { role: "constant", value: 0 };
+  if (/ids/i.test(input.name) && rank === 2) return { role: "ids" };
+  if (floating && rank === 4) return { role: "past" };
+  throw new Unliftable(input.name, `graph input ${input.name} (${input.dtype}, rank ${rank}) has no known role`);
+}
+
+/** The values of all graph inputs at `probe`; past inputs get source −1−i in the order of `past`. */
+export function feedInputs(model: OnnxModel, probe: Probe, options: { program: RowProgram; hints: ModelHints }): { values: Map<string, Value>; past: PastInput[] } {
+  const { past, sequence } = probe;
+  const values = new Map<string, Value>();
+  const pastInputs: PastInput[] = [];
+  const byName = new Map(model.graph.inputs.map((input) => [input.name, input]));
+  for (const { name, role, value } of inputRoles(model)) {
+    const dims = byName.get(name)!.dims;
+    if (role === "ids") {
+      const node = options.program.add({ op: "ids", inputs: [], width: 1, attributes: {}, weights: {} });
+      values.set(name, wholeSource(node, [1, sequence], probe));
+    } else if (role === "mask") {
+      values.set(name, known([1, past + sequence], "int", new Float64Array(past + sequence).fill(1)));
+    } else if (role === "positions") {
+      values.set(name, known([1, sequence], "int", Float64Array.from({ length: sequence }, (_, i) => past + i)));
+    } else if (role === "constant") {
+      const scalar = dims?.length === 0 ? [] : [1];
+      values.set(name, known(scalar, byName.get(name)!.dtype === "bool" ? "bool" : "int", Float64Array.of(value!)));
+    } else {
+      const heads = dims?.[1];
+      const width = typeof dims?.[3] === "number" ? dims[3] : options.hints.headSize;
+      if (typeof heads !== "number" || width === null) throw new Unliftable(name, `the size of a head of ${name} is given neither in the graph nor in a configuration file`);
+      const full = [1, heads, past, width];
+      values.set(name, wholeSource(-1 - pastInputs.length, full, probe));
+      pastInputs.push({ name, dims: full });
+    }
+  }
+  if (!Array.from(values.values()).some((value) => value.kind === "form")) throw new Unliftable("inputs", "no token ids input");
+  if (pastInputs.length === 0) throw new Unliftable("inputs", "no past key-value inputs: the graph cannot continue a sequence");
+  return { values, past: pastInputs };
+}
+
+/** Every element of a source, in order. */
+export function wholeSource(source: number, dims: number[], probe: Probe): Value {
+  if (probe.shapesOnly) return { kind: "form", dims, terms: [], factors: [] };
+  const length = dims.reduce((product, dim) => product * dim, 1);
+  return { kind: "form", dims, terms: [{ source, index: Int32Array.from({ length }, (_, i) => i), factor: 1 }], factors: [] };
+}

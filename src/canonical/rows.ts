@@ -1,0 +1,82 @@
+import type { CoreSpec, RotarySpec } from "../blocks/block.ts";
+import { describeWeight, type Weight } from "./weights.ts";
+
+/**
+ * The row program: what a decoder computes, said once per token. Every node gives one row of `width` numbers per
+ * token from rows of the same token; only `core` looks at other tokens. Batch, sequence length, head transposes,
+ * masks, position arithmetic and the exporter's idioms are gone, so two exports of one network lift to one program.
+ */
+export interface RowNode {
+  op: RowOperator;
+  inputs: number[];
+  width: number;
+  attributes: RowAttributes;
+  weights: Record<string, Weight>;
+}
+
+export type RowOperator =
+  | "ids" // the token's id
+  | "embed" // row of `table` [vocab, width] at inputs[0], or at position + offset without an input
+  | "linear" // x·`weight` [in, out] (+ `bias`); quantised: `weight` [out, blocks, bytes], `scales`, `zeroPoints`
+  | "norm" // attributes: kind rms | layer, epsilon, groups; `weight`, `bias`
+  | "unary" // attributes.function
+  | "binary" // attributes.function over two rows; a width of 1 spreads
+  | "scalar" // attributes.function with attributes.value on the right
+  | "vector" // attributes.function with a weight vector `operand` on the right
+  | "columns" // attributes.columns of inputs[0]
+  | "concat"
+  | "mean" // over the row, or over each of attributes.groups
+  | "rotary" // attributes.heads, attributes.rotary
+  | "core"; // q, k, v → o; attributes.layer, attributes.core
+
+export interface RowAttributes {
+  function?: string;
+  value?: number;
+  kind?: "rms" | "layer";
+  epsilon?: number;
+  groups?: number;
+  columns?: number[];
+  offset?: number;
+  heads?: number;
+  rotary?: RotarySpec;
+  rotaryTables?: { cos: Weight; sin: Weight };
+  layer?: number;
+  core?: CoreSpec;
+  /** Quantised weights (MatMulNBits, GatherBlockQuantized). */
+  bits?: number;
+  blockSize?: number;
+  accuracyLevel?: number;
+  inputWidth?: number;
+}
+
+/** Nodes in the order they were first needed; equal nodes are one node. */
+export class RowProgram {
+  readonly nodes: RowNode[] = [];
+  readonly #known = new Map<string, number>();
+
+  add(node: RowNode): number {
+    const key = describeNode(node);
+    const known = this.#known.get(key);
+    if (known !== undefined) return known;
+    const id = this.nodes.push(node) - 1;
+    this.#known.set(key, id);
+    return id;
+  }
+
+  node(id: number): RowNode {
+    const node = this.nodes[id];
+    if (node === undefined) throw new Error(`row node ${id} does not exist`);
+    return node;
+  }
+
+  width(id: number): number {
+    return this.node(id).width;
+  }
+}
+
+/** A node as text: equal texts, equal function of equal weights. */
+export function describeNode(node: RowNode): string {
+  const { rotaryTables, ...attributes } = node.attributes;
+  const weights = Object.entries({ ...node.weights, ...rotaryTables }).map(([name, weight]) => [name, describeWeight(weight)]);
+  return JSON.stringify([node.op, node.inputs, node.width, attributes, weights]);
+}

@@ -1,0 +1,79 @@
+import { foldActivation } from "./fold-activation.ts";
+import { foldNorm } from "./fold-norm.ts";
+import { RowProgram, type RowNode } from "./rows.ts";
+import { takeFromWeight } from "./weights.ts";
+
+export interface Simplified {
+  program: RowProgram;
+  /** Old id → new id, for the ids asked for. */
+  ids: Map<number, number>;
+}
+
+/**
+ * Rebuilds the part of the program that `outputs` need in canonical form: written-out norms and activations become
+ * one node, picks of columns move into the weights that made them (packed q/k/v and gate/up fall apart here).
+ */
+export function simplify(program: RowProgram, outputs: number[]): Simplified {
+  const result = new RowProgram();
+  const ids = new Map<number, number>();
+  const rebuild = (id: number): number => {
+    const done = ids.get(id);
+    if (done !== undefined) return done;
+    const node = program.node(id);
+    const made = addSimplified(result, { ...node, inputs: node.inputs.map(rebuild) });
+    ids.set(id, made);
+    return made;
+  };
+  // Node ids ascend along dependencies, so this loop keeps the recursion one level deep.
+  const needed = reachable(program, outputs);
+  for (let id = 0; id < program.nodes.length; id++) if (needed.has(id)) rebuild(id);
+  return { program: result, ids };
+}
+
+function reachable(program: RowProgram, outputs: number[]): Set<number> {
+  const seen = new Set<number>();
+  const stack = [...outputs];
+  while (stack.length > 0) {
+    const id = stack.pop()!;
+    if (seen.has(id)) continue;
+    seen.add(id);
+    stack.push(...program.node(id).inputs);
+  }
+  return seen;
+}
+
+function addSimplified(program: RowProgram, node: RowNode): number {
+  if (node.op === "columns") return takeColumns(program, node.inputs[0]!, node.attributes.columns!);
+  const folded = foldNorm(program, node) ?? foldActivation(program, node);
+  return folded ?? program.add(node);
+}
+
+/** Columns of a node, taken as early as the node's meaning allows: from a projection's weight, at best. */
+function takeColumns(program: RowProgram, id: number, columns: number[]): number {
+  const node = program.node(id);
+  if (columns.length === node.width && columns.every((column, i) => column === i)) return id;
+  const narrowed = (inputs: number[], weights: RowNode["weights"] = node.weights): number => program.add({ ...node, inputs, width: columns.length, weights });
+  const [first] = node.inputs;
+  switch (node.op) {
+    case "columns":
+      return takeColumns(program, first!, columns.map((column) => node.attributes.columns![column]!));
+    case "linear": {
+      const axis = node.attributes.bits === undefined ? "last" : "first";
+      return narrowed(node.inputs, Object.fromEntries(Object.entries(node.weights).map(([name, weight]) => [name, takeFromWeight(weight, axis, columns)])));
+    }
+    case "vector": {
+      const operand = node.weights["operand"]!;
+      if (operand.dims[0] !== node.width) break;
+      return narrowed([takeColumns(program, first!, columns)], { operand: takeFromWeight(operand, "last", columns) });
+    }
+    case "unary":
+    case "scalar":
+      return narrowed([takeColumns(program, first!, columns)]);
+    case "binary": {
+      if (node.inputs.some((input) => program.width(input) !== node.width)) break;
+      return narrowed(node.inputs.map((input) => takeColumns(program, input, columns)));
+    }
+    default:
+  }
+  return program.add({ op: "columns", inputs: [id], width: columns.length, attributes: { columns }, weights: {} });
+}

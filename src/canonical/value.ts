@@ -1,0 +1,100 @@
+import type { Weight } from "./weights.ts";
+
+/**
+ * What is known of one ONNX value at a probe point (batch 1, fixed past and sequence lengths):
+ * - `known`: its numbers, because it depends on shapes, positions and constants only;
+ * - `form`: for each element, which element of which row it is, times what;
+ * - `scores` and `probabilities`: inside attention, between q·kᵀ and ·v;
+ * - `present`: a key-value output of a fused attention operator.
+ */
+export type Value = Known | Form | Scores | Probabilities | Present;
+
+export interface Known {
+  kind: "known";
+  dims: number[];
+  type: "float" | "int" | "bool";
+  /** Numbers in row-major order; computed when first asked for. */
+  read: () => Float64Array;
+  /** Set while the value still is a weight of the file, whole. */
+  weight: Weight | null;
+  /** Set when it is rows of a weight table picked by position: row = position + offset. */
+  table: { weight: Weight; offset: number } | null;
+}
+
+export interface Form {
+  kind: "form";
+  dims: number[];
+  /** Each element is the sum of its terms; one for all but rotated heads. Empty when only shapes are followed. */
+  terms: Term[];
+  /** The position-dependent factors that were multiplied in. */
+  factors: Known[];
+}
+
+export interface Term {
+  /** Row node id, or −1−i for past input i; an array where elements come from several. */
+  source: number | Int32Array;
+  /** Element of the source: token × width + column for rows, flat index for a past input; −1: no contribution. */
+  index: Int32Array;
+  factor: number | Float64Array;
+}
+
+export interface Scores {
+  kind: "scores";
+  /** [..heads, S, T] */
+  dims: number[];
+  query: Form;
+  /** [..heads, D, T], as the product took it. */
+  key: Form;
+  scale: number;
+  softcap: number | null;
+  /** Added before the softmax, broadcast to dims' last two axes and perhaps heads; −Infinity hides a key. */
+  bias: { dims: number[]; data: Float64Array } | null;
+  /** After Tanh and before the multiplication that closes c·tanh(score / c). */
+  capped: boolean;
+}
+
+export interface Probabilities {
+  kind: "probabilities";
+  dims: number[];
+  scores: Scores;
+}
+
+export interface Present {
+  kind: "present";
+  dims: number[];
+  core: number;
+  which: "key" | "value";
+}
+
+/** The graph cannot be lifted; `node` and `reason` are shown to the user, and the model is served whole. */
+export class Unliftable extends Error {
+  readonly node: string;
+
+  constructor(node: string, reason: string) {
+    super(reason);
+    this.name = "Unliftable";
+    this.node = node;
+  }
+}
+
+export function known(dims: number[], type: Known["type"], data: Float64Array): Known {
+  return { kind: "known", dims, type, read: () => data, weight: null, table: null };
+}
+
+/** `compute` runs at most once. */
+export function lazyKnown(dims: number[], type: Known["type"], compute: () => Float64Array): Known {
+  let data: Float64Array | undefined;
+  return { kind: "known", dims, type, read: () => (data ??= compute()), weight: null, table: null };
+}
+
+export function scalarOf(value: Known): number | null {
+  return count(value.dims) === 1 ? value.read()[0]! : null;
+}
+
+export function integers(value: Known): number[] {
+  return Array.from(value.read());
+}
+
+export function count(dims: readonly number[]): number {
+  return dims.reduce((product, dim) => product * dim, 1);
+}

@@ -1,0 +1,106 @@
+import type { ElementType, TensorInfo } from "../onnx/model.ts";
+
+/**
+ * A weight in canonical form, as a recipe over the bytes where they lie: view the tensor as a matrix, take some rows
+ * or columns, transpose. Nothing is read until the block is stored.
+ */
+export interface Weight {
+  tensor: TensorInfo;
+  /** The tensor seen as [rows, columns]; columns is the length of one contiguous run of elements. */
+  rows: number;
+  columns: number;
+  take: { axis: "rows" | "columns"; ranges: Range[] } | null;
+  transpose: boolean;
+  /** Dims of the result. */
+  dims: number[];
+}
+
+export interface Range {
+  start: number;
+  length: number;
+}
+
+/** The whole tensor as it lies; the last axis is contiguous. */
+export function wholeWeight(tensor: TensorInfo): Weight {
+  const columns = tensor.dims.at(-1) ?? 1;
+  const rows = tensor.dims.slice(0, -1).reduce((product, dim) => product * dim, 1);
+  return { tensor, rows, columns, take: null, transpose: false, dims: tensor.dims };
+}
+
+/** The same bytes under other dims, e.g. [N, K/32, 16] seen as [N, K/2]. */
+export function reshapeWeight(weight: Weight, dims: number[]): Weight {
+  return { ...weight, dims };
+}
+
+/** A [K, N] weight as [N, K]. */
+export function transposeWeight(weight: Weight): Weight {
+  const [first, second] = weight.dims as [number, number];
+  return { ...matrixView(weight), transpose: !weight.transpose, dims: [second, first] };
+}
+
+/**
+ * Keeps some entries of the first or the last axis of the result, in the order given. Transposition swaps which axis
+ * of the bytes that is.
+ */
+export function takeFromWeight(weight: Weight, axis: "first" | "last", indices: ArrayLike<number>): Weight {
+  const view = axis === "first" && weight.dims.length !== 2 ? firstAxisView(weight) : matrixView(weight);
+  const length = indices.length;
+  const single = weight.dims.length === 1;
+  const byteAxis = single ? "columns" : (axis === "first") !== view.transpose ? "rows" : "columns";
+  if (view.take !== null && view.take.axis !== byteAxis) throw new Error("a weight cannot be taken from along both axes");
+  const already = view.take === null ? null : expandRanges(view.take.ranges);
+  const ranges = toRanges(Array.from(indices, (index) => (already === null ? index : already[index]!)));
+  const dims = [...weight.dims];
+  dims[axis === "first" ? 0 : dims.length - 1] = length;
+  const whole = ranges.length === 1 && ranges[0]!.start === 0 && ranges[0]!.length === axisLength(view, byteAxis);
+  return { ...view, take: whole ? null : { axis: byteAxis, ranges }, dims };
+}
+
+function axisLength(weight: Weight, axis: "rows" | "columns"): number {
+  return axis === "rows" ? weight.rows : weight.columns;
+}
+
+/** [rows, columns] = the two axes of the result before transposition. */
+function matrixView(weight: Weight): Weight {
+  if (weight.dims.length !== 2 || weight.take !== null || weight.transpose) return weight;
+  return { ...weight, rows: weight.dims[0]!, columns: weight.dims[1]! };
+}
+
+function firstAxisView(weight: Weight): Weight {
+  if (weight.take !== null || weight.transpose || weight.dims.length < 2) return weight;
+  const rows = weight.dims[0]!;
+  return { ...weight, rows, columns: weight.dims.slice(1).reduce((product, dim) => product * dim, 1) };
+}
+
+export function toRanges(indices: readonly number[]): Range[] {
+  const ranges: Range[] = [];
+  for (const index of indices) {
+    const last = ranges.at(-1);
+    if (last !== undefined && last.start + last.length === index) last.length++;
+    else ranges.push({ start: index, length: 1 });
+  }
+  return ranges;
+}
+
+export function expandRanges(ranges: readonly Range[]): number[] {
+  return ranges.flatMap(({ start, length }) => Array.from({ length }, (_, offset) => start + offset));
+}
+
+/** A small weight computed while lifting (a folded constant), held as bytes. */
+export function computedWeight(values: ArrayLike<number>, dims: number[], dtype: ElementType & ("float32" | "int64")): Weight {
+  const bytes =
+    dtype === "float32"
+      ? new Uint8Array(Float32Array.from(values).buffer)
+      : new Uint8Array(BigInt64Array.from(Array.from(values, (value) => BigInt(value))).buffer);
+  return wholeWeight({ name: "", dtype, dims, data: { kind: "bytes", bytes } });
+}
+
+/** What makes two recipes the same, as text: for comparing programs lifted at different probe points. */
+export function describeWeight(weight: Weight): string {
+  const { tensor, take, transpose, dims } = weight;
+  const origin =
+    tensor.data.kind === "file"
+      ? `${tensor.data.path}@${tensor.data.offset}+${tensor.data.length}`
+      : Buffer.from(tensor.data.bytes).toString("base64");
+  return JSON.stringify([origin, tensor.dtype, tensor.dims, take, transpose, dims]);
+}
