@@ -56,6 +56,18 @@ export function byteCount(name: string): (text: string) => number {
   };
 }
 
+const TIME_UNITS: Record<string, number> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** `0`, `90s`, `15m`, `1h`, `7d`: milliseconds. */
+export function duration(name: string): (text: string) => number {
+  return (text) => {
+    const [, amount, unit] = /^([\d.]+)\s*([smhd])$/.exec(text.trim()) ?? (text.trim() === "0" ? ["0", "0", "s"] : []);
+    const milliseconds = Number(amount) * (TIME_UNITS[unit ?? ""] ?? Number.NaN);
+    if (Number.isFinite(milliseconds)) return milliseconds;
+    throw wrongValue(name, text, "a duration like 90s, 15m, 1h or 7d");
+  };
+}
+
 function wrongValue(name: string, text: string, expected: string): BlockllmError {
   return new BlockllmError("usage", `${name} is "${text}"; it must be ${expected}`);
 }

@@ -1,14 +1,23 @@
 import { readFileSync } from "node:fs";
 import { Command } from "commander";
 import type { CommandDefinition } from "./command.ts";
+import { checkCommand } from "./commands/check.ts";
 import { doctorCommand } from "./commands/doctor.ts";
+import { gcCommand } from "./commands/gc.ts";
 import { listCommand } from "./commands/list.ts";
 import { planCommand } from "./commands/plan.ts";
 import { rmCommand } from "./commands/rm.ts";
 import type { GlobalOptions } from "./context.ts";
 
 /** In the order a user meets them. */
-export const COMMANDS: CommandDefinition[] = [listCommand, rmCommand, planCommand, doctorCommand];
+export const COMMANDS: CommandDefinition[] = [
+  listCommand,
+  planCommand,
+  checkCommand,
+  gcCommand,
+  rmCommand,
+  doctorCommand,
+];
 
 /** A command line that was understood. */
 export interface Invocation {

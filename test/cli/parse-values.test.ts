@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { byteCount, commaSeparated, realNumber, tokenIds, wholeNumber } from "../../src/cli/parse-values.ts";
+import { byteCount, commaSeparated, duration, realNumber, tokenIds, wholeNumber } from "../../src/cli/parse-values.ts";
 
 describe("option values", () => {
   it("reads numbers within their limits and names value and limit when it cannot", () => {
@@ -28,6 +28,19 @@ describe("option values", () => {
     ["100", 100],
   ])("reads %s as %d bytes", (text, bytes) => {
     expect(byteCount("--memory")(text)).toBe(bytes);
+  });
+
+  it.each([
+    ["0", 0],
+    ["90s", 90_000],
+    ["1.5h", 5_400_000],
+    ["7 d", 604_800_000],
+  ])("reads %s as %d milliseconds", (text, milliseconds) => {
+    expect(duration("--grace")(text)).toBe(milliseconds);
+  });
+
+  it.each(["", "15", "1 year", "-1s"])("refuses %j as a duration", (text) => {
+    expect(() => duration("--grace")(text)).toThrow(/a duration like 90s/);
   });
 
   it.each(["", "8 XB", "lots", "0", "-1GB", "1.2.3MB"])("refuses %j as a size", (text) => {
