@@ -1,6 +1,7 @@
-import { type Stats, realpathSync, statSync } from "node:fs";
+import { realpathSync } from "node:fs";
 import { dirname, isAbsolute, join, resolve, sep, win32 } from "node:path";
 import { BlockllmError } from "../support/errors.ts";
+import { statFile } from "./stat-file.ts";
 
 /** What a TensorProto's external_data entries say, as strings. */
 export type ExternalEntries = Map<string, string>;
@@ -65,16 +66,6 @@ function staysInside(location: string): boolean {
   // A drive-relative Windows path ("C:data") is not absolute and still leaves the folder.
   if (/^[a-z]:/i.test(location)) return false;
   return !location.split(/[/\\]/).includes("..");
-}
-
-function statFile(path: string): Stats | undefined {
-  try {
-    return statSync(path, { throwIfNoEntry: false });
-  } catch (error) {
-    const code = error instanceof Error && "code" in error ? error.code : "";
-    if (code === "ENOTDIR" || code === "ENAMETOOLONG" || code === "ELOOP") return undefined;
-    throw error;
-  }
 }
 
 function withSeparator(folder: string): string {

@@ -1,7 +1,9 @@
 import { isUtf8 } from "node:buffer";
-import { closeSync, fstatSync, openSync, readSync, type Stats, statSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { BlockllmError } from "../support/errors.ts";
+import { reasonOf } from "../support/reason.ts";
 import { checkLimit } from "./limits.ts";
+import { statFile } from "./stat-file.ts";
 import { wideToNumber } from "./wide-integer.ts";
 
 const WINDOW_BYTES = 32 * 1024;
@@ -255,15 +257,16 @@ export class WireReader {
 }
 
 function openModelFile(path: string): number {
-  const stat = statModelFile(path);
+  const stat = statFile(path);
+  if (!stat?.isFile()) {
+    throw new BlockllmError("model_not_found", `${path}: ${stat ? "not a file" : "there is no such file"}`, {
+      hint: "give the path of an .onnx file or of a folder that holds one",
+    });
+  }
   checkLimit("modelFileBytes", stat.size, `${path}: file size in bytes`);
-  return openSync(path, "r");
-}
-
-function statModelFile(path: string): Stats {
-  const stat = statSync(path, { throwIfNoEntry: false });
-  if (stat?.isFile()) return stat;
-  throw new BlockllmError("model_not_found", `${path}: ${stat ? "not a file" : "there is no such file"}`, {
-    hint: "give the path of an .onnx file or of a folder that holds one",
-  });
+  try {
+    return openSync(path, "r");
+  } catch (cause) {
+    throw new BlockllmError("io_failed", `${path} cannot be read: ${reasonOf(cause)}`, { cause });
+  }
 }
