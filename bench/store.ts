@@ -1,7 +1,7 @@
 /**
  * How fast the block repository takes in tensors, against sha256 alone over the same bytes.
  *
- *   npx tsx bench/store.ts [--megabytes 540] [--folder <where to write>]
+ *   npx tsx bench/store.ts [--folder <where to write>]
  *
  * The source is one file with the tensor sizes of SmolLM2-135M in float32 (the embedding table is 113 MB).
  */
@@ -11,9 +11,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 
+import type { TensorInfo } from "../src/onnx/model.ts";
+import { storedBytes, streamTensor } from "../src/onnx/tensor-data.ts";
 import { MEDIA_TYPES } from "../src/store/descriptor.ts";
 import { FileBlobStore } from "../src/store/file-blob-store.ts";
-import { type FileRange, readRange } from "../src/store/read-range.ts";
 
 const HIDDEN = 576;
 const KEYS = 192;
@@ -25,16 +26,16 @@ const FLOAT_BYTES = 4;
 const { values } = parseArgs({ options: { folder: { type: "string", default: tmpdir() } } });
 const work = await mkdtemp(join(values.folder, "blockllm-bench-store-"));
 try {
-  const ranges = await writeTensors(join(work, "model.data"));
-  const bytes = ranges.reduce((sum, range) => sum + range.length, 0);
-  console.log(`${ranges.length} tensors, ${(bytes / 1e6).toFixed(1)} MB, ${LAYERS} layers, Node ${process.version}`);
+  const tensors = await writeTensors(join(work, "model.data"));
+  const bytes = tensors.reduce((sum, tensor) => sum + storedBytes(tensor), 0);
+  console.log(`${tensors.length} tensors, ${(bytes / 1e6).toFixed(1)} MB, ${LAYERS} layers, Node ${process.version}`);
 
   for (let round = 1; round <= 3; round++) {
     const hashing = await timed(() => hashAlone(join(work, "model.data")));
     const memory = watchMemory();
     const root = join(work, `blocks-${round}`);
-    const first = await timed(() => ingest(root, ranges));
-    const again = await timed(() => ingest(root, ranges));
+    const first = await timed(() => ingest(root, tensors));
+    const again = await timed(() => ingest(root, tensors));
     const peak = await memory.stop();
     console.log(
       `round ${round}: sha256 alone ${show(hashing)}, ingest ${show(first)} = ${(first / hashing).toFixed(2)}x, ` +
@@ -50,10 +51,14 @@ function show(seconds: number): string {
   return `${seconds.toFixed(2)} s`;
 }
 
-async function ingest(root: string, ranges: FileRange[]): Promise<void> {
+async function ingest(root: string, tensors: TensorInfo[]): Promise<void> {
   const store = new FileBlobStore(root);
   await store.putMany(
-    ranges.map((range) => ({ mediaType: MEDIA_TYPES.tensor, size: range.length, stream: () => readRange(range) })),
+    tensors.map((tensor) => ({
+      mediaType: MEDIA_TYPES.tensor,
+      size: storedBytes(tensor),
+      stream: () => streamTensor(tensor),
+    })),
   );
 }
 
@@ -71,7 +76,7 @@ async function hashAlone(path: string): Promise<void> {
 }
 
 /** Random bytes: no two tensors alike, as in a real model. */
-async function writeTensors(path: string): Promise<FileRange[]> {
+async function writeTensors(path: string): Promise<TensorInfo[]> {
   const perLayer = [
     HIDDEN,
     HIDDEN * HIDDEN,
@@ -88,7 +93,7 @@ async function writeTensors(path: string): Promise<FileRange[]> {
   crypto.getRandomValues(random.subarray(0, 65536));
   for (let at = 65536; at < random.length; at *= 2) random.copy(random, at, 0, at);
   const handle = await open(path, "w");
-  const ranges: FileRange[] = [];
+  const tensors: TensorInfo[] = [];
   let offset = 0;
   for (const count of elements) {
     const length = count * FLOAT_BYTES;
@@ -96,12 +101,17 @@ async function writeTensors(path: string): Promise<FileRange[]> {
       random.writeDoubleLE(offset + at, 0);
       await handle.write(random, 0, Math.min(random.length, length - at), offset + at);
     }
-    ranges.push({ path, offset, length });
+    tensors.push({
+      name: `tensor ${tensors.length}`,
+      dtype: "float32",
+      dims: [count],
+      data: { kind: "file", path, offset, length },
+    });
     offset += length;
   }
   await handle.sync();
   await handle.close();
-  return ranges;
+  return tensors;
 }
 
 async function timed(task: () => Promise<void>): Promise<number> {

@@ -1,9 +1,23 @@
 import type { z } from "zod";
 
 import { BlockllmError } from "../support/errors.ts";
+import type { BlobStore } from "./blob-store.ts";
+import type { Descriptor } from "./descriptor.ts";
+import { blobCorrupt } from "./storage-error.ts";
 
 /** Far above any real document (a block is a few KiB); a foreign blob of gigabytes is refused before it is read. */
-export const DOCUMENT_BYTES_LIMIT = 16 << 20;
+const DOCUMENT_BYTES_LIMIT = 16 << 20;
+
+/** A document's bytes, verified. */
+export async function readSmallBlob(
+  blobs: BlobStore,
+  { digest, size }: Pick<Descriptor, "digest" | "size">,
+): Promise<Uint8Array> {
+  if (size > DOCUMENT_BYTES_LIMIT) {
+    throw blobCorrupt(digest, `${size} bytes are more than the ${DOCUMENT_BYTES_LIMIT} a document may have`);
+  }
+  return await blobs.read(digest, size);
+}
 
 /** JSON bytes as the document they must be; `what` names it in the error (`repository_invalid`). */
 export function parseDocument<T>(bytes: Uint8Array, schema: z.ZodType<T>, what: string): T {

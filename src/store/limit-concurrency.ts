@@ -21,22 +21,22 @@ export function limitConcurrency(limit: number): <T>(work: () => Promise<T>) => 
  * free. After the first failure the rest is told to stop, and the failure is thrown once all have.
  */
 export async function mapConcurrently<T, R>(
-  items: Iterable<T>,
+  items: Iterable<T> | AsyncIterable<T>,
   work: (item: T, signal: AbortSignal) => Promise<R>,
   options: { limit: number; signal?: AbortSignal | undefined },
 ): Promise<R[]> {
   const failed = new AbortController();
   const signal = options.signal ? AbortSignal.any([options.signal, failed.signal]) : failed.signal;
-  const iterator = items[Symbol.iterator]();
+  const iterator = Symbol.asyncIterator in items ? items[Symbol.asyncIterator]() : items[Symbol.iterator]();
   const results: R[] = [];
   const errors: unknown[] = [];
   let pulled = 0;
 
   const pullAndWork = async () => {
     while (!signal.aborted) {
-      const next = iterator.next();
-      if (next.done) return;
       const place = pulled++;
+      const next = await iterator.next();
+      if (next.done) return;
       results[place] = await work(next.value, signal);
     }
   };

@@ -1,4 +1,5 @@
 import { BlockllmError } from "../support/errors.ts";
+import { ANNOTATIONS, type Descriptor } from "./descriptor.ts";
 
 const NAME = /^[a-z0-9]+([._-]+[a-z0-9]+)*(\/[a-z0-9]+([._-]+[a-z0-9]+)*)*$/i;
 const TAG = /^[a-z0-9_][a-z0-9._-]*$/i;
@@ -16,6 +17,18 @@ export function canonicalModelName(text: string): string {
   if (!NAME.test(name) || name.length > NAME_LIMIT) throw invalid(text, "name", name, NAME_LIMIT);
   if (!TAG.test(tag) || tag.length > TAG_LIMIT) throw invalid(text, "tag", tag, TAG_LIMIT);
   return tag === "latest" ? name : `${name}:${tag}`;
+}
+
+/** The model name of a descriptor in index.json; null for one without a name, or with one that blockllm would not give. */
+export function modelNameOf(found: Descriptor): string | null {
+  const reference = found.annotations?.[ANNOTATIONS.referenceName];
+  if (reference === undefined) return null;
+  try {
+    return canonicalModelName(reference);
+  } catch (error) {
+    if (error instanceof BlockllmError && error.code === "name_invalid") return null;
+    throw error;
+  }
 }
 
 function invalid(text: string, part: string, value: string, limit: number): BlockllmError {

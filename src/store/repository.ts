@@ -3,13 +3,13 @@ import { canonicalJson } from "../fingerprint/canonical-json.ts";
 import { BlockllmError } from "../support/errors.ts";
 import { ANNOTATIONS, ARTIFACT_TYPE, type Descriptor, MEDIA_TYPES } from "./descriptor.ts";
 import { blockSchema, type Index, type Manifest, manifestSchema, modelSchema } from "./document-schemas.ts";
-import { DOCUMENT_BYTES_LIMIT, parseDocument } from "./documents.ts";
+import { parseDocument, readSmallBlob } from "./documents.ts";
 import { FileBlobStore } from "./file-blob-store.ts";
 import { readIndex, updateIndex } from "./index-file.ts";
 import { makeManifest, type StoredBlock } from "./manifest.ts";
 import type { ModelDocument } from "./model-document.ts";
-import { canonicalModelName } from "./model-name.ts";
-import { blobCorrupt, blobMissing, blobWrongSize } from "./storage-error.ts";
+import { canonicalModelName, modelNameOf } from "./model-name.ts";
+import { blobMissing, blobWrongSize } from "./storage-error.ts";
 
 /** A model in index.json. */
 export interface ModelEntry {
@@ -42,7 +42,7 @@ export class Repository {
   /** By name. What other tools put into the layout and is no blockllm model is not listed. */
   async listModels(): Promise<ModelEntry[]> {
     const entries = await Promise.all(
-      (await readIndex(this.blobs.folder)).manifests.map((found) => this.#modelEntry(found)),
+      (await readIndex(this.blobs.folder)).manifests.map((found) => this.modelEntry(found)),
     );
     return entries.filter((entry) => entry !== null).toSorted((a, b) => (a.name < b.name ? -1 : 1));
   }
@@ -58,7 +58,7 @@ export class Repository {
 
   async readModelEntry(entry: ModelEntry): Promise<StoredModel> {
     const manifest = await this.#readManifest(entry);
-    const bytes = await this.#readSmall(manifest.config.digest, manifest.config.size);
+    const bytes = await readSmallBlob(this.blobs, manifest.config);
     const document = parseDocument(bytes, modelSchema, `the model document of ${entry.name}`);
     return { name: entry.name, digest: entry.digest, document, manifest };
   }
@@ -100,7 +100,7 @@ export class Repository {
       annotations: { [ANNOTATIONS.referenceName]: canonicalName },
     };
     const addEntry = async (index: Index) => {
-      const before = index.manifests.find((found) => nameOf(found) === canonicalName);
+      const before = index.manifests.find((found) => modelNameOf(found) === canonicalName);
       if (before && before.digest !== stored.digest && !options.replace) throw nameTaken(canonicalName);
       // Collections run under this lock too: what is there now stays, because from here on the index refers to it.
       await this.#demandAll([config, stored, ...manifest.layers]);
@@ -118,13 +118,14 @@ export class Repository {
     if (!entry) throw notFound(wanted, this.root, entries);
     await updateIndex(this.blobs.folder, async (index) => ({
       ...index,
-      manifests: index.manifests.filter((found) => nameOf(found) !== wanted),
+      manifests: index.manifests.filter((found) => modelNameOf(found) !== wanted),
     }));
     return entry;
   }
 
-  async #modelEntry(found: Descriptor): Promise<ModelEntry | null> {
-    const name = nameOf(found);
+  /** The model that a descriptor in index.json stands for; null when it is something else. */
+  async modelEntry(found: Descriptor): Promise<ModelEntry | null> {
+    const name = modelNameOf(found);
     if (name === null || found.mediaType !== MEDIA_TYPES.manifest) return null;
     const entry = { name, digest: found.digest, size: found.size };
     // skopeo and others copy a manifest without repeating its artifactType in the index.
@@ -134,25 +135,18 @@ export class Repository {
   }
 
   async #readManifest(entry: ModelEntry): Promise<Manifest> {
-    const bytes = await this.#readSmall(entry.digest, entry.size);
+    const bytes = await readSmallBlob(this.blobs, entry);
     return parseDocument(bytes, manifestSchema, `the manifest of ${entry.name}`);
   }
 
   async #readStoredBlock(digest: Digest): Promise<StoredBlock> {
     const known = this.#blocks.get(digest);
     if (known) return known;
-    const bytes = await this.#readSmall(digest, await this.blobs.size(digest));
+    const bytes = await readSmallBlob(this.blobs, { digest, size: await this.blobs.size(digest) });
     const document = parseDocument(bytes, blockSchema, `the block ${digest}`);
     const block = { descriptor: { mediaType: MEDIA_TYPES.block, digest, size: bytes.byteLength }, document };
     this.#blocks.set(digest, block);
     return block;
-  }
-
-  async #readSmall(digest: Digest, size: number): Promise<Uint8Array> {
-    if (size > DOCUMENT_BYTES_LIMIT) {
-      throw blobCorrupt(digest, `${size} bytes are more than the ${DOCUMENT_BYTES_LIMIT} a document may have`);
-    }
-    return await this.blobs.read(digest, size);
   }
 
   async #demandAll(needed: Descriptor[]): Promise<void> {
@@ -161,18 +155,6 @@ export class Repository {
       const stored = await this.blobs.size(digest);
       if (stored !== size) throw blobWrongSize(digest, stored, size);
     }
-  }
-}
-
-/** The model name of an index descriptor; null for what has none or one that blockllm would not give. */
-function nameOf(found: Descriptor): string | null {
-  const reference = found.annotations?.[ANNOTATIONS.referenceName];
-  if (reference === undefined) return null;
-  try {
-    return canonicalModelName(reference);
-  } catch (error) {
-    if (error instanceof BlockllmError && error.code === "name_invalid") return null;
-    throw error;
   }
 }
 

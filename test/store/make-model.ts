@@ -1,6 +1,9 @@
 import { randomBytes } from "node:crypto";
 
 import type { BlockDocument, TensorEntry } from "../../src/blocks/block.ts";
+import { digestHex } from "../../src/fingerprint/digest.ts";
+import type { OnnxModel, TensorInfo } from "../../src/onnx/model.ts";
+import { writeModel } from "../../src/onnx/write-model.ts";
 import { MEDIA_TYPES } from "../../src/store/descriptor.ts";
 import type { ModelDocument } from "../../src/store/model-document.ts";
 import type { Repository } from "../../src/store/repository.ts";
@@ -21,7 +24,7 @@ export function randomModel(layers: number): SmallModel {
   return { layers: Array.from({ length: layers }, () => ({ norm: randomBytes(16), weight: randomBytes(4096) })) };
 }
 
-/** Stores everything a model needs and gives its document; `putModel` is the caller's. The graphs are not ONNX. */
+/** Stores everything a model needs and gives its document; `putModel` is the caller's. */
 export async function storeParts(repository: Repository, model: SmallModel): Promise<ModelDocument> {
   const chain: ModelDocument["chain"] = [];
   for (const [layer, { norm, weight }] of model.layers.entries()) {
@@ -55,12 +58,12 @@ export async function putSmallModel(repository: Repository, name: string, model:
 }
 
 async function storeBlock(repository: Repository, norm: Buffer, weight: Buffer) {
-  const graph = await repository.blobs.put(Buffer.from("no real graph"), MEDIA_TYPES.graph);
   const tensors: TensorEntry[] = [];
   for (const [name, content] of Object.entries({ norm, weight })) {
     const { digest, size } = await repository.blobs.put(content, MEDIA_TYPES.tensor);
     tensors.push({ name, digest, dtype: "uint8", dims: [size], bytes: size });
   }
+  const graph = await repository.blobs.put(graphOf(tensors), MEDIA_TYPES.graph);
   const document: BlockDocument = {
     version: 1,
     kind: "mlp",
@@ -79,4 +82,23 @@ async function storeBlock(repository: Repository, norm: Buffer, weight: Buffer) 
     opaque: null,
   };
   return { document, bytes: graph.size + norm.length + weight.length };
+}
+
+/** An ONNX file that takes the tensors from the blobs beside it. It computes nothing sensible. */
+export function graphOf(tensors: TensorEntry[]): Uint8Array {
+  const initializers = tensors.map(({ name, dtype, dims, bytes }): [string, TensorInfo] => [
+    name,
+    { name, dtype, dims, data: { kind: "bytes", bytes: new Uint8Array(bytes) } },
+  ]);
+  const model: OnnxModel = {
+    irVersion: 10,
+    producer: "test",
+    opsets: new Map([["", 24]]),
+    graph: { name: "part", nodes: [], initializers: new Map(initializers), inputs: [], outputs: [] },
+    functions: new Map(),
+  };
+  return writeModel(model, ({ name }) => {
+    const { digest, bytes } = tensors.find((tensor) => tensor.name === name)!;
+    return { location: digestHex(digest), offset: 0, length: bytes };
+  });
 }
