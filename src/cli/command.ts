@@ -1,3 +1,4 @@
+import type { BlockllmError } from "../support/errors.ts";
 import type { CommandContext } from "./context.ts";
 
 /** One command: how it is typed, what it does, how its value looks to a person. `--json` prints the value as it is. */
@@ -11,8 +12,8 @@ export interface CommandDefinition<Options = object, Value = unknown> {
   /** `undefined`: there is nothing to print, the command spoke while it ran. */
   run(context: CommandContext, operands: string[], options: Options): Promise<Value>;
   print?(value: NonNullable<Value>, context: CommandContext): string;
-  /** The exit code of a command that did its work and has a verdict: 3 when a gate was not met. Default 0. */
-  exitCode?(value: NonNullable<Value>): number;
+  /** For a command that did its work and then judges it (a gate, a check): what to say on stderr and exit with. */
+  verdict?(value: NonNullable<Value>): BlockllmError | null;
 }
 
 export interface OptionDefinition {

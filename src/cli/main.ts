@@ -3,7 +3,7 @@ import { BlockllmError } from "../support/errors.ts";
 import { createContext } from "./context.ts";
 import { renderJson } from "./output/json.ts";
 import { buildProgram, type Invocation } from "./program.ts";
-import { reportError } from "./report-error.ts";
+import { reportError, reportVerdict } from "./report-error.ts";
 
 process.stdout.on("error", leaveQuietlyWhenNobodyReads);
 process.exitCode = await runCommandLine(process.argv.slice(2));
@@ -31,7 +31,8 @@ async function runCommand({ command, operands, options, globals }: Invocation, s
     if (value === undefined) return 0;
     if (context.json) process.stdout.write(`${renderJson(value)}\n`);
     else if (command.print !== undefined) process.stdout.write(`${command.print(value, context)}\n`);
-    return command.exitCode?.(value) ?? 0;
+    const verdict = command.verdict?.(value) ?? null;
+    return verdict === null ? 0 : reportVerdict(verdict);
   } catch (error) {
     context.progress.fail();
     throw error;

@@ -17,10 +17,15 @@ export function reportError(error: unknown, json: boolean): number {
     const { code, message, hint } = expected;
     process.stdout.write(`${renderJson({ error: { code, message, hint: hint ?? null } })}\n`);
   }
-  process.stderr.write(`error ${expected.code}: ${expected.message}\n`);
-  if (expected.hint !== undefined) process.stderr.write(`  ${expected.hint}\n`);
-  if (debugAsked()) process.stderr.write(`${describeWithCauses(expected)}\n`);
-  return expected.exitCode;
+  return reportVerdict(expected);
+}
+
+/** On stderr alone: stdout has, or will have, what `--json` promises. Gives the exit code. */
+export function reportVerdict(error: BlockllmError): number {
+  process.stderr.write(`error ${error.code}: ${error.message}\n`);
+  if (error.hint !== undefined) process.stderr.write(`  ${error.hint}\n`);
+  if (debugAsked()) process.stderr.write(`${describeWithCauses(error)}\n`);
+  return error.exitCode;
 }
 
 const BUG = {

@@ -1,5 +1,6 @@
 import { checkIntegrity, type Integrity } from "../../store/check-integrity.ts";
 import { openRepository } from "../../store/open-repository.ts";
+import { BlockllmError } from "../../support/errors.ts";
 import { defineCommand } from "../command.ts";
 import { formatBytes, formatCount } from "../output/format.ts";
 
@@ -22,7 +23,10 @@ export const checkCommand = defineCommand<object, Check>({
     progress.succeed(`read ${formatCount(integrity.blobs, "blob")}, ${formatBytes(integrity.bytes)}`);
     return { ok: integrity.problems.length === 0, ...integrity };
   },
-  exitCode: ({ ok }) => (ok ? 0 : 1),
+  verdict: ({ problems: [first] }) =>
+    first === undefined
+      ? null
+      : new BlockllmError(first.code, first.message, { hint: "split the models it breaks again" }),
   print({ ok, models, problems, garbage_blobs, garbage_bytes }) {
     const lines = problems.map(({ code, message, models: broken }) => {
       const consequence = broken.length === 0 ? "" : ` (breaks ${broken.join(", ")})`;

@@ -3,6 +3,7 @@ import { availableParallelism, cpus, freemem, totalmem } from "node:os";
 import { dirname, resolve } from "node:path";
 import { createRequire } from "node:module";
 import * as onnxruntime from "onnxruntime-node";
+import { BlockllmError } from "../../support/errors.ts";
 import { defineCommand } from "../command.ts";
 import { formatBytes } from "../output/format.ts";
 import { renderFacts } from "../output/table.ts";
@@ -31,7 +32,8 @@ export const doctorCommand = defineCommand<object, Doctor>({
   options: [],
   examples: ["blockllm doctor", "blockllm doctor --json"],
   run: async ({ repositoryPath }) => examine(repositoryPath),
-  exitCode: ({ ok }) => (ok ? 0 : 1),
+  verdict: ({ ok, findings }) =>
+    ok ? null : new BlockllmError("device_unavailable", findings[0]!.text, { hint: findings[0]!.fix }),
   print(doctor) {
     const facts = renderFacts([
       ["Node", `${doctor.node} on ${doctor.platform}`],
