@@ -24,6 +24,8 @@ export interface StoredModel {
   name: string;
   /** Of the manifest: what a registry shows. */
   digest: Digest;
+  /** Bytes of the manifest. */
+  size: number;
   document: ModelDocument;
   manifest: Manifest;
 }
@@ -60,7 +62,7 @@ export class Repository {
     const manifest = await this.#readManifest(entry);
     const bytes = await readSmallBlob(this.blobs, manifest.config);
     const document = parseDocument(bytes, modelSchema, `the model document of ${entry.name}`);
-    return { name: entry.name, digest: entry.digest, document, manifest };
+    return { ...entry, document, manifest };
   }
 
   /** Read once per repository object; the document must not be changed. */
@@ -107,7 +109,7 @@ export class Repository {
       return { ...index, manifests: [...index.manifests.filter((found) => found !== before), entry] };
     };
     await updateIndex(this.blobs.folder, addEntry, options.signal ? { signal: options.signal } : {});
-    return { name: canonicalName, digest: stored.digest, document, manifest };
+    return { name: canonicalName, digest: stored.digest, size: stored.size, document, manifest };
   }
 
   /** Forgets the name; its blobs stay until they are collected. Throws `model_not_found`. */

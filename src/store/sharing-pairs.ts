@@ -1,0 +1,52 @@
+import type { BlockKind, Digest } from "../blocks/block.ts";
+import type { StoredModel } from "./repository.ts";
+
+/** Two models' blocks that one stored block serves. */
+export interface Pair {
+  a: string;
+  b: string;
+  kind: BlockKind;
+  layer: number | null;
+  tier: "exact";
+  weight_cosine: 1;
+  relative_delta: 0;
+}
+
+/** Where two chains part: kind and layer of the first block of `a` that differs from `b`'s; null when none does. */
+export interface Divergence {
+  a: string;
+  b: string;
+  layer: number | null;
+  kind: BlockKind | null;
+}
+
+/** Each block of a model with the first other model that has it: as many pairs as blocks saved, not as all couples. */
+export function pairEqualBlocks(models: StoredModel[]): Pair[] {
+  const first = new Map<Digest, string>();
+  const pairs: Pair[] = [];
+  for (const { name, document } of models) {
+    for (const { digest, kind, layer } of document.chain) {
+      const owner = first.get(digest) ?? name;
+      first.set(digest, owner);
+      if (owner !== name)
+        pairs.push({ a: owner, b: name, kind, layer, tier: "exact", weight_cosine: 1, relative_delta: 0 });
+    }
+  }
+  return pairs;
+}
+
+/** Every couple of models once. From the first difference on, no key-value page of one can serve the other. */
+export function compareChains(models: StoredModel[]): Divergence[] {
+  return models.flatMap((a, at) =>
+    models.slice(at + 1).map((b) => ({ a: a.name, b: b.name, ...firstDifference(a, b) })),
+  );
+}
+
+function firstDifference(
+  { document: a }: StoredModel,
+  { document: b }: StoredModel,
+): Pick<Divergence, "layer" | "kind"> {
+  const at = a.chain.findIndex((link, place) => link.digest !== b.chain[place]?.digest);
+  const link = at >= 0 ? a.chain[at] : b.chain[a.chain.length];
+  return { layer: link?.layer ?? null, kind: link?.kind ?? null };
+}

@@ -1,0 +1,150 @@
+import type { BlockKind, Digest } from "../blocks/block.ts";
+import { MEDIA_TYPES } from "./descriptor.ts";
+import { blockReferences } from "./references.ts";
+import type { Repository, StoredModel } from "./repository.ts";
+import { compareChains, type Divergence, type Pair, pairEqualBlocks } from "./sharing-pairs.ts";
+
+/** What `dedupe` reports: the keys are its stable JSON. Bytes are counted exactly, blob by blob. */
+export interface SharingReport {
+  models: number;
+  /** Blocks in all chains, shared ones counted in each. */
+  blocks: number;
+  /** Bytes of the models, each by itself: every blob that it refers to, once. */
+  logical_bytes: number;
+  /** Bytes of all of them together: every blob once. */
+  stored_bytes: number;
+  /** logical / stored. 1: nothing is shared. */
+  ratio: number;
+  tiers: Record<"exact" | "lowrank" | "residual" | "equivalent", Tier>;
+  pairs: Pair[];
+  first_divergence: Divergence[];
+  per_model: ModelSharing[];
+}
+
+export interface Tier {
+  /** Blocks that need no storage of their own. */
+  blocks: number;
+  saved_bytes: number;
+}
+
+export interface ModelSharing {
+  name: string;
+  digest: Digest;
+  bytes: number;
+  /** Bytes of blobs that no other model of the report refers to: what removing it would free. */
+  unique_bytes: number;
+  blocks: BlockSharing[];
+}
+
+export interface BlockSharing {
+  kind: BlockKind;
+  layer: number | null;
+  digest: Digest;
+  bytes: number;
+  /** Other models with the very same block. */
+  shared_with: string[];
+  /** Of the tensors' bytes, those that another model stores too: blocks that differ may differ in one norm only. */
+  shared_tensor_bytes: number;
+}
+
+/** Compares the named models, or all, by digest alone. Changes nothing. */
+export async function reportSharing(repository: Repository, names?: string[]): Promise<SharingReport> {
+  const models = await readModels(repository, names);
+  const usage = countUsage(models);
+  const perModel: ModelSharing[] = [];
+  for (const model of models) perModel.push(await describeModel(repository, model, { models, usage }));
+
+  const stored_bytes = sum([...usage.values()].map(({ size }) => size));
+  const logical_bytes = sum(perModel.map((model) => model.bytes));
+  const chained = models.flatMap(({ document }) => document.chain.map((link) => link.digest));
+  const none = { blocks: 0, saved_bytes: 0 };
+  return {
+    models: models.length,
+    blocks: chained.length,
+    logical_bytes,
+    stored_bytes,
+    ratio: stored_bytes === 0 ? 1 : logical_bytes / stored_bytes,
+    tiers: {
+      exact: { blocks: chained.length - new Set(chained).size, saved_bytes: logical_bytes - stored_bytes },
+      lowrank: none,
+      residual: none,
+      equivalent: none,
+    },
+    pairs: pairEqualBlocks(models),
+    first_divergence: compareChains(models),
+    per_model: perModel,
+  };
+}
+
+async function readModels(repository: Repository, names?: string[]): Promise<StoredModel[]> {
+  if (!names) {
+    const entries = await repository.listModels();
+    return await Promise.all(entries.map((entry) => repository.readModelEntry(entry)));
+  }
+  const models = await Promise.all(names.map((name) => repository.readModel(name)));
+  // Named twice is meant once.
+  return [...new Map(models.map((model) => [model.name, model])).values()];
+}
+
+/** Bytes and models of every blob. */
+type Usage = Map<Digest, { size: number; models: number }>;
+
+function countUsage(models: StoredModel[]): Usage {
+  const usage: Usage = new Map();
+  for (const model of models) {
+    for (const [digest, size] of blobsOf(model)) {
+      const known = usage.get(digest);
+      usage.set(digest, { size, models: (known?.models ?? 0) + 1 });
+    }
+  }
+  return usage;
+}
+
+function blobsOf({ digest, size, manifest }: StoredModel): Map<Digest, number> {
+  const blobs = new Map<Digest, number>([[digest, size]]);
+  for (const blob of [manifest.config, ...manifest.layers]) blobs.set(blob.digest, blob.size);
+  return blobs;
+}
+
+async function describeModel(
+  repository: Repository,
+  model: StoredModel,
+  { models, usage }: { models: StoredModel[]; usage: Usage },
+): Promise<ModelSharing> {
+  const blobs = [...blobsOf(model)];
+  const isShared = (digest: Digest) => (usage.get(digest)?.models ?? 0) > 1;
+  const others = models.filter((other) => other !== model);
+  const blocks: BlockSharing[] = [];
+  for (const { kind, layer, digest, bytes } of model.document.chain) {
+    const references = blockReferences(await repository.readBlock(digest));
+    const tensors = new Map(
+      references
+        .filter(({ mediaType }) => mediaType === MEDIA_TYPES.tensor)
+        .map((tensor) => [tensor.digest, tensor.size]),
+    );
+    const sharedTensors = [...tensors].filter(([tensor]) => isShared(tensor));
+    blocks.push({
+      kind,
+      layer,
+      digest,
+      bytes,
+      shared_with: others.filter((other) => hasBlock(other, digest)).map((other) => other.name),
+      shared_tensor_bytes: sum(sharedTensors.map(([, size]) => size)),
+    });
+  }
+  return {
+    name: model.name,
+    digest: model.digest,
+    bytes: sum(blobs.map(([, size]) => size)),
+    unique_bytes: sum(blobs.filter(([digest]) => !isShared(digest)).map(([, size]) => size)),
+    blocks,
+  };
+}
+
+function hasBlock(model: StoredModel, digest: Digest): boolean {
+  return model.document.chain.some((link) => link.digest === digest);
+}
+
+function sum(numbers: number[]): number {
+  return numbers.reduce((total, number) => total + number, 0);
+}
