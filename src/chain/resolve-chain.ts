@@ -5,14 +5,14 @@ import type { BlockChain, Chain, ChainPart, ChainStep, OpaqueChain } from "./cha
 
 /** What a chain is made from. The repository is one; its blobs lie as files that ONNX Runtime can open. */
 export interface BlockSource {
-  readModel(name: string): Promise<{ document: ModelDocument }>;
+  readModel(name: string): Promise<{ name: string; document: ModelDocument }>;
   readBlock(digest: Digest): Promise<BlockDocument>;
   blobs: { path(digest: Digest): string; read(digest: Digest, size?: number): Promise<Uint8Array> };
 }
 
 /** Reads a model's blocks and joins them. Errors: model_not_found, repository_invalid (naming both ports). */
-export async function resolveChain(source: BlockSource, name: string): Promise<Chain> {
-  const { document } = await source.readModel(name);
+export async function resolveChain(source: BlockSource, wanted: string): Promise<Chain> {
+  const { name, document } = await source.readModel(wanted);
   const blocks = await Promise.all(document.chain.map((entry) => source.readBlock(entry.digest)));
   if (document.opaque) return opaqueChain(name, document, blocks);
 

@@ -236,10 +236,14 @@ class Part {
   }
 }
 
-function newPart(role: Part["role"], inputs: (PortName | [PortName, number])[], outputs: [PortName, number][]): Part {
-  const port = (entry: PortName | [PortName, number]): Port =>
-    typeof entry === "string" ? { name: entry, width: 1 } : { name: entry[0], width: entry[1] };
+type PortGiven = PortName | [PortName, number];
+
+function newPart(role: Part["role"], inputs: PortGiven[], outputs: PortGiven[]): Part {
   return new Part(role, inputs.map(port), outputs.map(port));
+}
+
+function port(given: PortGiven): Port {
+  return typeof given === "string" ? { name: given, width: 1 } : { name: given[0], width: given[1] };
 }
 
 async function storeBlock(

@@ -30,7 +30,7 @@ export class SessionPool {
   }
 
   async run(segment: number, feeds: Record<string, Tensor>): Promise<Record<string, Tensor>> {
-    return (await this.#sessions[segment]!.run(feeds)) as Record<string, Tensor>;
+    return await this.#sessions[segment]!.run(feeds);
   }
 
   async close(): Promise<void> {

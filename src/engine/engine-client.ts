@@ -1,0 +1,185 @@
+import { Worker } from "node:worker_threads";
+import { Channel } from "../support/channel.ts";
+import { BlockllmError } from "../support/errors.ts";
+import { reasonOf } from "../support/reason.ts";
+import { checkRequest } from "./check-request.ts";
+import { engineConfig, type EngineConfig } from "./engine-config.ts";
+import { unpackError, unpackEvent, type FromWorker, type ToWorker, type WorkerStart } from "./engine-messages.ts";
+import type { EngineEvent, EngineRequest, ServedModel } from "./request.ts";
+import type { EngineStats } from "./stats.ts";
+
+export interface EngineOptions extends Partial<EngineConfig> {
+  /** The repository's folder. */
+  repository: string;
+  models: string[] | "all";
+  signal?: AbortSignal;
+}
+
+export interface RunningRequest {
+  /** Leaving the loop early cancels the request. */
+  events: AsyncIterable<EngineEvent>;
+  cancel(): void;
+}
+
+/**
+ * Starts the engine in a thread of its own and waits until its models are loaded. Errors: usage, repository_not_found,
+ * model_not_found, and what loading a model throws.
+ */
+export async function startEngine({ repository, models, signal, ...knobs }: EngineOptions): Promise<EngineClient> {
+  const config = engineConfig(knobs);
+  signal?.throwIfAborted();
+  const worker = startWorker({ repository, models, config });
+  const abort = (): void => void worker.terminate();
+  signal?.addEventListener("abort", abort, { once: true });
+  try {
+    const served = await firstAnswer(worker);
+    return new EngineClient(worker, served, config);
+  } catch (error) {
+    await worker.terminate();
+    signal?.throwIfAborted();
+    throw error;
+  } finally {
+    signal?.removeEventListener("abort", abort);
+  }
+}
+
+/** The main thread's end of a running engine. */
+export class EngineClient {
+  readonly models: readonly ServedModel[];
+  readonly #worker: Worker;
+  readonly #config: EngineConfig;
+  readonly #requests = new Map<
+    number,
+    { channel: Channel<EngineEvent>; promptTokens: number; completionTokens: number }
+  >();
+  readonly #statsWaiters = new Map<number, { resolve: (stats: EngineStats) => void; reject: (error: Error) => void }>();
+  readonly #exited: Promise<void>;
+  #nextId = 1;
+  #running = 0;
+  #refusal: BlockllmError | null = null;
+  #gone: BlockllmError | null = null;
+  #drained: (() => void)[] = [];
+
+  constructor(worker: Worker, models: readonly ServedModel[], config: EngineConfig) {
+    this.models = models;
+    this.#worker = worker;
+    this.#config = config;
+    worker.on("message", (message: FromWorker) => this.#receive(message));
+    worker.on("error", (error) => this.#fail(reasonOf(error)));
+    this.#exited = new Promise((resolve) => {
+      worker.on("exit", (code) => {
+        this.#fail(`its thread ended with code ${code}`);
+        resolve();
+      });
+    });
+  }
+
+  /** Throws at once what checkRequest throws, queue_full, server_draining, or engine_failed after a crash. */
+  submit(request: EngineRequest): RunningRequest {
+    const refusal = this.#gone ?? this.#refusal;
+    if (refusal) throw refusal;
+    checkRequest(request, this.models);
+    const waiting = this.#requests.size - this.#running;
+    if (waiting >= this.#config.maxQueue) {
+      throw new BlockllmError("queue_full", `${waiting} requests are waiting, the limit is ${this.#config.maxQueue}`, {
+        hint: "try again later",
+      });
+    }
+    const id = this.#nextId++;
+    const cancel = (): void => this.#post({ type: "cancel", id });
+    const channel = new Channel<EngineEvent>(cancel);
+    this.#requests.set(id, { channel, promptTokens: request.tokens.length, completionTokens: 0 });
+    this.#post({ type: "submit", id, request });
+    return { events: channel, cancel };
+  }
+
+  stats(): Promise<EngineStats> {
+    if (this.#gone) return Promise.reject(this.#gone);
+    const id = this.#nextId++;
+    return new Promise((resolve, reject) => {
+      this.#statsWaiters.set(id, { resolve, reject });
+      this.#post({ type: "stats", id });
+    });
+  }
+
+  /** Refuses new requests with server_draining; resolves when those accepted have ended. */
+  async drain(): Promise<void> {
+    this.#refusal ??= new BlockllmError("server_draining", "The engine takes no new requests: it is shutting down");
+    if (this.#requests.size > 0) await new Promise<void>((resolve) => this.#drained.push(resolve));
+  }
+
+  /** Ends what still runs with reason `cancelled` and waits until the thread is gone. */
+  async close(): Promise<void> {
+    this.#refusal ??= new BlockllmError("server_draining", "The engine is closed");
+    this.#post({ type: "close" });
+    await this.#exited;
+  }
+
+  #receive(message: FromWorker): void {
+    switch (message.type) {
+      case "events":
+        this.#running = message.running;
+        for (const [id, event] of message.events) this.#deliver(id, unpackEvent(event));
+        return;
+      case "stats":
+        this.#statsWaiters.get(message.id)?.resolve(message.stats);
+        this.#statsWaiters.delete(message.id);
+        return;
+      case "failed":
+        return this.#fail(message.error.message);
+      case "ready":
+        return;
+    }
+  }
+
+  #deliver(id: number, event: EngineEvent): void {
+    const request = this.#requests.get(id);
+    if (!request) return;
+    request.channel.push(event);
+    if (event.type === "token-delta") request.completionTokens++;
+    else this.#finish(id, request.channel);
+  }
+
+  #finish(id: number, channel: Channel<EngineEvent>): void {
+    channel.close();
+    this.#requests.delete(id);
+    if (this.#requests.size === 0) for (const resolve of this.#drained.splice(0)) resolve();
+  }
+
+  /** The thread is gone: every open request ends, and every later one is told why. */
+  #fail(reason: string): void {
+    const error = new BlockllmError("engine_failed", `The engine stopped: ${reason}`, { hint: "restart the server" });
+    this.#gone ??= error;
+    for (const [id, { channel, promptTokens, completionTokens }] of this.#requests) {
+      channel.push({ type: "request-end", reason: "error", error, promptTokens, completionTokens });
+      this.#finish(id, channel);
+    }
+    for (const { reject } of this.#statsWaiters.values()) reject(error);
+    this.#statsWaiters.clear();
+  }
+
+  #post(message: ToWorker): void {
+    this.#worker.postMessage(message, []);
+  }
+}
+
+/** From TypeScript sources (tests, tsx) the thread needs the loader too; built files need nothing. */
+function startWorker(start: WorkerStart): Worker {
+  const fromSource = import.meta.url.endsWith(".ts");
+  const file = new URL(fromSource ? "./engine-worker.ts" : "./engine-worker.js", import.meta.url);
+  return new Worker(file, { workerData: start, ...(fromSource && { execArgv: ["--import", "tsx"] }) });
+}
+
+function firstAnswer(worker: Worker): Promise<ServedModel[]> {
+  return new Promise((resolve, reject) => {
+    worker.once("error", reject);
+    worker.once("exit", (code) =>
+      reject(new BlockllmError("engine_failed", `The engine's thread ended with code ${code} before it was ready`)),
+    );
+    worker.once("message", (message: FromWorker) => {
+      if (message.type === "ready") resolve(message.models);
+      else if (message.type === "failed") reject(unpackError(message.error));
+      else reject(new Error(`The engine's first message was ${message.type}`));
+    });
+  });
+}

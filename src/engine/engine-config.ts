@@ -1,0 +1,54 @@
+import { availableParallelism } from "node:os";
+import { BlockllmError } from "../support/errors.ts";
+
+/** Every knob of the engine. */
+export interface EngineConfig {
+  /** Threads each session computes with. */
+  threads: number;
+  /** Budget for cached keys and values of all sequences. */
+  kvMemoryBytes: number;
+  /** Token rows in one step, decodes and prefill chunks together. */
+  maxBatchTokens: number;
+  /**
+   * Prompts are cut at multiples of this, counted from the sequence's start. Constant for the engine's life: a chunk
+   * rounds as one call of the attention core, so the grid must not follow the load.
+   */
+  prefillChunk: number;
+  /** Sequences that may hold KV memory at once. */
+  maxSequences: number;
+  /** Requests that may wait; one more is refused with queue_full. */
+  maxQueue: number;
+  /** For models whose files do not say. */
+  defaultContextLength: number;
+}
+
+const GIB = 2 ** 30;
+
+export function engineConfig(given: Partial<EngineConfig> = {}): Readonly<EngineConfig> {
+  const defaults: EngineConfig = {
+    threads: availableParallelism(),
+    kvMemoryBytes: GIB,
+    maxBatchTokens: 256,
+    prefillChunk: 64,
+    maxSequences: 256,
+    maxQueue: 1024,
+    defaultContextLength: 4096,
+  };
+  const config = { ...defaults, ...definedOf(given) };
+  for (const [name, value] of Object.entries(config)) {
+    if (!Number.isSafeInteger(value) || value < 1)
+      throw usage(`${name} is ${value}; it is a whole number of at least 1`);
+  }
+  if (config.maxBatchTokens <= config.prefillChunk) {
+    throw usage(`maxBatchTokens is ${config.maxBatchTokens}; it must be above prefillChunk, ${config.prefillChunk}`);
+  }
+  return Object.freeze(config);
+}
+
+function definedOf<Values extends object>(values: Values): Values {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Values;
+}
+
+function usage(message: string): BlockllmError {
+  return new BlockllmError("usage", message);
+}

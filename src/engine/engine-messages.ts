@@ -1,0 +1,52 @@
+import { BlockllmError, type ErrorCode } from "../support/errors.ts";
+import type { EngineConfig } from "./engine-config.ts";
+import type { EngineEvent, EngineRequest, ServedModel } from "./request.ts";
+import type { EngineStats } from "./stats.ts";
+
+/** What the engine's worker is started with. */
+export interface WorkerStart {
+  repository: string;
+  models: string[] | "all";
+  config: EngineConfig;
+}
+
+export type ToWorker =
+  | { type: "submit"; id: number; request: EngineRequest }
+  | { type: "cancel"; id: number }
+  | { type: "stats"; id: number }
+  | { type: "close" };
+
+export type FromWorker =
+  | { type: "ready"; models: ServedModel[] }
+  | { type: "failed"; error: PlainError }
+  /** All events of one step, and how many sequences run after it. */
+  | { type: "events"; events: [id: number, event: PlainEvent][]; running: number }
+  | { type: "stats"; id: number; stats: EngineStats };
+
+/** Errors lose their class between threads. */
+export interface PlainError {
+  code: ErrorCode;
+  message: string;
+  hint: string | undefined;
+}
+
+type EndEvent = EngineEvent & { type: "request-end" };
+type PlainEvent = Exclude<EngineEvent, EndEvent> | (Omit<EndEvent, "error"> & { error: PlainError | null });
+
+export function packError({ code, message, hint }: BlockllmError): PlainError {
+  return { code, message, hint };
+}
+
+export function unpackError({ code, message, hint }: PlainError): BlockllmError {
+  return new BlockllmError(code, message, hint === undefined ? {} : { hint });
+}
+
+export function packEvent(event: EngineEvent): PlainEvent {
+  return event.type === "request-end" ? { ...event, error: event.error ? packError(event.error) : null } : event;
+}
+
+export function unpackEvent(event: PlainEvent): EngineEvent {
+  if (event.type !== "request-end") return event;
+  const { error, ...end } = event;
+  return error ? { ...end, error: unpackError(error) } : end;
+}

@@ -1,0 +1,195 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { BlockllmError } from "../support/errors.ts";
+import { reasonOf } from "../support/reason.ts";
+import type { EngineConfig } from "./engine-config.ts";
+import type { BatchItem, Executor } from "./execute/executor.ts";
+import type { EndReason, EngineEvent, EngineRequest, SampledToken } from "./request.ts";
+import type { Work } from "./schedule/next-work.ts";
+import { Scheduler } from "./schedule/scheduler.ts";
+import { Sequence, type ScheduledModel } from "./sequence.ts";
+import { countStep, countWork, newCounters, type EngineStats } from "./stats.ts";
+
+/** A model's answer to one piece of work: its next token, nothing yet, or why there will be none. */
+type Outcome = SampledToken | BlockllmError | null;
+
+export interface EngineParts {
+  executor: Executor;
+  models: readonly ScheduledModel[];
+  config: EngineConfig;
+  /** Called for every event of every request, in order. */
+  report: (id: number, event: EngineEvent) => void;
+  weights?: { bytes: number; segments: number };
+}
+
+/** The loop: requests come in by `submit`, `step` moves all of them on, events go out by `report`. */
+export class Engine {
+  readonly #parts: EngineParts;
+  readonly #scheduler: Scheduler;
+  readonly #sequences = new Map<number, Sequence>();
+  readonly #counters = newCounters();
+  #closed = false;
+  #wake: () => void = () => {};
+
+  constructor(parts: EngineParts) {
+    this.#parts = parts;
+    this.#scheduler = new Scheduler(parts.config);
+  }
+
+  /** `id` is unique and grows; the request was checked (check-request.ts). A full queue ends it with an error event. */
+  submit(id: number, request: EngineRequest): void {
+    const model = this.#parts.models.find(({ name }) => name === request.model);
+    if (!model) throw new Error(`The engine has no model ${request.model}`);
+    const sequence = new Sequence(id, request, model);
+    this.#sequences.set(id, sequence);
+    try {
+      this.#scheduler.add(sequence);
+      this.#wake();
+    } catch (error) {
+      this.#end(sequence, "error", asEngineError(error));
+    }
+  }
+
+  /** Ends a request at the next step; unknown or ended ones are ignored. */
+  cancel(id: number): void {
+    const sequence = this.#sequences.get(id);
+    if (sequence) sequence.cancelled = true;
+  }
+
+  get isIdle(): boolean {
+    return this.#sequences.size === 0;
+  }
+
+  /** Steps while there is work and sleeps while there is none, until `stop`. */
+  async run(): Promise<void> {
+    while (!this.#closed) {
+      if (this.isIdle) {
+        this.checkIntegrity();
+        await new Promise<void>((resolve) => (this.#wake = resolve));
+      } else {
+        await this.step();
+      }
+      await nextTurn();
+    }
+  }
+
+  async step(): Promise<void> {
+    const started = performance.now();
+    this.#endCancelled();
+    const { work, yielded } = this.#scheduler.schedule();
+    this.#takeState(yielded);
+    const logits = await this.#execute(work);
+    const outcomes = this.#sample(work, logits);
+    this.#settle(work, outcomes);
+    countStep(this.#counters, (performance.now() - started) / 1000);
+  }
+
+  stats(): EngineStats {
+    const { config, executor, weights } = this.#parts;
+    return {
+      ...structuredClone(this.#counters),
+      queued: this.#scheduler.waiting.size,
+      running: this.#scheduler.running.size,
+      kvBytes: config.kvMemoryBytes - this.#scheduler.ledger.freeBytes,
+      kvBytesLimit: config.kvMemoryBytes,
+      stateBytes: executor.stateBytes(),
+      weightBytes: weights?.bytes ?? 0,
+      segments: weights?.segments ?? 0,
+    };
+  }
+
+  /** Throws if pages leaked or the executor holds more than was claimed. */
+  checkIntegrity(): void {
+    this.#scheduler.checkIntegrity();
+    const { stateBytes, kvBytes } = this.stats();
+    if (stateBytes > kvBytes) throw new Error(`Sequences hold ${stateBytes} bytes of state, but claimed ${kvBytes}`);
+  }
+
+  /** Makes `run` return after the step it is in. */
+  stop(): void {
+    this.#closed = true;
+    this.#wake();
+  }
+
+  /** Ends everything that is left with reason `cancelled` and frees the executor. Only when `run` has returned. */
+  async close(): Promise<void> {
+    for (const sequence of this.#sequences.values()) this.#end(sequence, "cancelled");
+    await this.#parts.executor.close();
+  }
+
+  #endCancelled(): void {
+    for (const sequence of this.#sequences.values()) if (sequence.cancelled) this.#end(sequence, "cancelled");
+  }
+
+  #takeState(yielded: Sequence[]): void {
+    for (const { id } of yielded) this.#parts.executor.release(id);
+    this.#counters.yields += yielded.length;
+  }
+
+  /** Logits per work; one error for all of them where the executor failed, because their state is then unknown. */
+  async #execute(work: Work[]): Promise<Float32Array[] | BlockllmError> {
+    for (const { sequence, start } of work) {
+      if (start === 0)
+        this.#parts.executor.open(sequence.id, { model: sequence.model.name, maxTokens: sequence.maxLength });
+    }
+    try {
+      return await this.#parts.executor.execute(work.map(batchItem));
+    } catch (error) {
+      return asEngineError(error);
+    }
+  }
+
+  #sample(work: Work[], logits: Float32Array[] | BlockllmError): Outcome[] {
+    return work.map(({ sequence, samples }, index) => {
+      if (logits instanceof BlockllmError) return logits;
+      try {
+        return samples ? sequence.sampler.sample(logits[index]!) : null;
+      } catch (error) {
+        return asEngineError(error);
+      }
+    });
+  }
+
+  #settle(work: Work[], outcomes: Outcome[]): void {
+    for (const [index, { sequence, start, count }] of work.entries()) {
+      const outcome = outcomes[index]!;
+      countWork(this.#counters, work[index]!);
+      sequence.advance(start + count);
+      if (outcome instanceof BlockllmError) this.#end(sequence, "error", outcome);
+      else if (outcome) this.#append(sequence, outcome);
+    }
+  }
+
+  #append(sequence: Sequence, sampled: SampledToken): void {
+    if (sequence.cancelled) return this.#end(sequence, "cancelled");
+    if (sequence.stopTokens.has(sampled.token)) return this.#end(sequence, "stop");
+    sequence.tokens.push(sampled.token);
+    this.#counters.generatedTokens++;
+    this.#parts.report(sequence.id, { type: "token-delta", ...sampled });
+    if (sequence.tokens.length >= sequence.maxLength) this.#end(sequence, "length");
+  }
+
+  #end(sequence: Sequence, reason: EndReason, error?: BlockllmError): void {
+    this.#sequences.delete(sequence.id);
+    this.#scheduler.remove(sequence);
+    this.#parts.executor.release(sequence.id);
+    this.#counters.ended[reason]++;
+    const { promptLength: promptTokens, completionTokens } = sequence;
+    this.#parts.report(sequence.id, {
+      type: "request-end",
+      reason,
+      ...(error && { error }),
+      promptTokens,
+      completionTokens,
+    });
+  }
+}
+
+function batchItem({ sequence, start, count, stepwise, samples }: Work): BatchItem {
+  const tokens = sequence.tokens.slice(start, start + count);
+  return { sequence: sequence.id, tokens, start, logits: samples ? "last" : "none", stepwise };
+}
+
+function asEngineError(error: unknown): BlockllmError {
+  if (error instanceof BlockllmError) return error;
+  return new BlockllmError("engine_failed", `The engine failed: ${reasonOf(error)}`, { cause: error });
+}

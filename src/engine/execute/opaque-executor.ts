@@ -1,0 +1,141 @@
+import { InferenceSession, Tensor } from "onnxruntime-node";
+import type { OpaqueSpec } from "../../blocks/block.ts";
+import type { OpaqueChain } from "../../chain/chain.ts";
+import type { BlockSource } from "../../chain/resolve-chain.ts";
+import { halfToFloat } from "../../onnx/tensor-data.ts";
+import { BlockllmError } from "../../support/errors.ts";
+import { reasonOf } from "../../support/reason.ts";
+import type { BatchItem, Executor } from "./executor.ts";
+import { runtimeOptions } from "./runtime-options.ts";
+
+type Past = OpaqueSpec["past"][number];
+
+/** One whole model that keeps its own keys and values: sequence after sequence, correct but unshared. */
+export class OpaqueExecutor implements Executor {
+  readonly #chain: OpaqueChain;
+  readonly #session: InferenceSession;
+  readonly #sequences = new Map<number, { past: Map<string, Tensor> }>();
+
+  private constructor(chain: OpaqueChain, session: InferenceSession) {
+    this.#chain = chain;
+    this.#session = session;
+  }
+
+  static async load(chain: OpaqueChain, source: BlockSource, threads: number): Promise<OpaqueExecutor> {
+    const path = source.blobs.path(chain.part.graph);
+    try {
+      return new OpaqueExecutor(chain, await InferenceSession.create(path, runtimeOptions(threads)));
+    } catch (cause) {
+      throw new BlockllmError("model_unsupported", `ONNX Runtime cannot load ${chain.name}: ${reasonOf(cause)}`, {
+        cause,
+      });
+    }
+  }
+
+  open(sequence: number): void {
+    const empty = this.#chain.spec.past.map((past) => [past.input, emptyPast(past)] as const);
+    this.#sequences.set(sequence, { past: new Map(empty) });
+  }
+
+  release(sequence: number): void {
+    this.#sequences.delete(sequence);
+  }
+
+  stateBytes(): number {
+    const tensors = [...this.#sequences.values()].flatMap(({ past }) => [...past.values()]);
+    return tensors.reduce((sum, tensor) => sum + (tensor.data as Float32Array).byteLength, 0);
+  }
+
+  async execute(items: BatchItem[]): Promise<Float32Array[]> {
+    const logits: Float32Array[] = [];
+    for (const item of items) logits.push(await this.#runItem(item));
+    return logits;
+  }
+
+  async close(): Promise<void> {
+    this.#sequences.clear();
+    await this.#session.release();
+  }
+
+  async #runItem({ sequence, tokens, start, logits, stepwise }: BatchItem): Promise<Float32Array> {
+    const vocabulary = this.#chain.document.vocabSize;
+    const stride = stepwise ? 1 : tokens.length;
+    const rows: Float32Array[] = [];
+    for (let from = 0; from < tokens.length; from += stride) {
+      rows.push(await this.#runModel(sequence, tokens.slice(from, from + stride), start + from));
+    }
+    if (logits === "none") return new Float32Array(0);
+    if (logits === "last") return rows.at(-1)!.slice(-vocabulary);
+    return joinRows(rows, tokens.length * vocabulary, this.#chain.name);
+  }
+
+  async #runModel(sequence: number, tokens: readonly number[], start: number): Promise<Float32Array> {
+    const { spec } = this.#chain;
+    const state = this.#sequences.get(sequence)!;
+    const feeds: Record<string, Tensor> = Object.fromEntries(state.past);
+    feeds[spec.ids] = integers(tokens);
+    if (spec.positions !== null) feeds[spec.positions] = integers(tokens.map((_, offset) => start + offset));
+    if (spec.attentionMask !== null)
+      feeds[spec.attentionMask] = integers(Array.from({ length: start + tokens.length }, () => 1));
+    for (const constant of spec.constants) feeds[constant.name] = constantTensor(constant);
+    const outputs = await this.#session.run(feeds);
+    state.past = new Map(spec.past.map(({ input, output }) => [input, outputs[output]!]));
+    return floatData(outputs[spec.logits]!);
+  }
+}
+
+/** Bytes one token adds to a sequence's state. Error: model_unsupported where the file does not say how large it is. */
+export function opaqueBytesPerToken({ spec }: OpaqueChain): number {
+  return spec.past.reduce((sum, past) => {
+    const width = pastDims(past, 1).reduce((size, dim) => size * dim, 1);
+    return sum + width * (past.dtype === "float16" ? 2 : 4);
+  }, 0);
+}
+
+function emptyPast(past: Past): Tensor {
+  const dims = pastDims(past, 0);
+  return past.dtype === "float16"
+    ? new Tensor("float16", new Uint16Array(0), dims)
+    : new Tensor("float32", new Float32Array(0), dims);
+}
+
+function pastDims({ input, dims, sequenceAxis }: Past, tokens: number): number[] {
+  return dims.map((dim, axis) => {
+    if (axis === sequenceAxis) return tokens;
+    if (typeof dim === "number") return dim;
+    if (axis === 0) return 1;
+    throw new BlockllmError(
+      "model_unsupported",
+      `Input ${input} has no size for axis ${axis}, so it cannot start empty.`,
+    );
+  });
+}
+
+function integers(values: readonly number[]): Tensor {
+  return new Tensor("int64", BigInt64Array.from(values, BigInt), [1, values.length]);
+}
+
+function constantTensor({ dtype, dims, value }: OpaqueSpec["constants"][number]): Tensor {
+  const length = dims.reduce((size, dim) => size * dim, 1);
+  if (dtype === "bool") return new Tensor("bool", new Uint8Array(length).fill(value), dims);
+  return new Tensor("int64", new BigInt64Array(length).fill(BigInt(value)), dims);
+}
+
+function floatData({ type, data }: Tensor): Float32Array {
+  if (type === "float32") return data as Float32Array;
+  if (type === "float16") return Float32Array.from(data as Uint16Array, halfToFloat);
+  throw new BlockllmError("model_unsupported", `Logits are ${type}; float32 and float16 are understood.`);
+}
+
+function joinRows(parts: Float32Array[], length: number, model: string): Float32Array {
+  const rows = new Float32Array(length);
+  let at = 0;
+  for (const part of parts) {
+    if (at + part.length > length)
+      throw new BlockllmError("model_unsupported", `${model} gives more logits than rows were asked.`);
+    rows.set(part, at);
+    at += part.length;
+  }
+  if (at < length) throw new BlockllmError("model_unsupported", `${model} gives logits only for its last tokens.`);
+  return rows;
+}

@@ -1,0 +1,47 @@
+import type { BatchItem, Executor } from "./executor.ts";
+
+/** Several executors as one: each model's sequences go to the executor that holds the model. */
+export class RoutedExecutor implements Executor {
+  readonly #executors: ReadonlyMap<string, Executor>;
+  readonly #ofSequence = new Map<number, Executor>();
+
+  constructor(executors: ReadonlyMap<string, Executor>) {
+    this.#executors = executors;
+  }
+
+  open(sequence: number, options: { model: string; maxTokens: number }): void {
+    const executor = this.#executors.get(options.model);
+    if (!executor) throw new Error(`No executor holds ${options.model}`);
+    executor.open(sequence, options);
+    this.#ofSequence.set(sequence, executor);
+  }
+
+  release(sequence: number): void {
+    this.#ofSequence.get(sequence)?.release(sequence);
+    this.#ofSequence.delete(sequence);
+  }
+
+  stateBytes(): number {
+    return this.#distinct().reduce((sum, executor) => sum + executor.stateBytes(), 0);
+  }
+
+  async execute(items: BatchItem[]): Promise<Float32Array[]> {
+    const logits: Float32Array[] = items.map(() => new Float32Array(0));
+    for (const executor of this.#distinct()) {
+      const places = items.flatMap((item, place) => (this.#ofSequence.get(item.sequence) === executor ? [place] : []));
+      if (places.length === 0) continue;
+      const rows = await executor.execute(places.map((place) => items[place]!));
+      places.forEach((place, index) => (logits[place] = rows[index]!));
+    }
+    return logits;
+  }
+
+  async close(): Promise<void> {
+    for (const executor of this.#distinct()) await executor.close();
+    this.#ofSequence.clear();
+  }
+
+  #distinct(): Executor[] {
+    return [...new Set(this.#executors.values())];
+  }
+}

@@ -1,0 +1,66 @@
+import type { BatchItem, Executor } from "./executor.ts";
+
+export interface Script {
+  vocabSize: number;
+  bytesPerToken: number;
+  /** The token that follows `history`: prompt and answer so far. */
+  next: (history: readonly number[], model: string) => number;
+}
+
+/**
+ * Plays tokens from a script: logits that are 1 at the scripted token and 0 elsewhere. It keeps what it was fed, and
+ * refuses calls that a real executor could not serve, so engine and server are tested without ONNX Runtime.
+ */
+export class ScriptedExecutor implements Executor {
+  readonly #script: Script;
+  readonly #sequences = new Map<number, { model: string; maxTokens: number; history: number[] }>();
+
+  constructor(script: Script) {
+    this.#script = script;
+  }
+
+  open(sequence: number, { model, maxTokens }: { model: string; maxTokens: number }): void {
+    this.#sequences.set(sequence, { model, maxTokens, history: [] });
+  }
+
+  release(sequence: number): void {
+    this.#sequences.delete(sequence);
+  }
+
+  stateBytes(): number {
+    return [...this.#sequences.values()].reduce(
+      (sum, { history }) => sum + history.length * this.#script.bytesPerToken,
+      0,
+    );
+  }
+
+  execute(items: BatchItem[]): Promise<Float32Array[]> {
+    return Promise.resolve(items.map((item) => this.#play(item)));
+  }
+
+  close(): Promise<void> {
+    this.#sequences.clear();
+    return Promise.resolve();
+  }
+
+  #play({ sequence, tokens, start, logits }: BatchItem): Float32Array {
+    const state = this.#sequences.get(sequence);
+    if (!state) throw new Error(`Sequence ${sequence} was not opened`);
+    if (start !== state.history.length)
+      throw new Error(`Sequence ${sequence} has ${state.history.length} tokens, not ${start}`);
+    if (start + tokens.length > state.maxTokens)
+      throw new Error(`Sequence ${sequence} outgrows ${state.maxTokens} tokens`);
+    const rows = tokens.map((token) => {
+      state.history.push(token);
+      return this.#script.next(state.history, state.model);
+    });
+    const asked = logits === "all" ? rows : logits === "last" ? rows.slice(-1) : [];
+    return oneHotRows(asked, this.#script.vocabSize);
+  }
+}
+
+function oneHotRows(tokens: number[], width: number): Float32Array {
+  const rows = new Float32Array(tokens.length * width);
+  tokens.forEach((token, row) => (rows[row * width + token] = 1));
+  return rows;
+}

@@ -1,0 +1,152 @@
+import { BlockllmError } from "../../support/errors.ts";
+import type { EngineConfig } from "../engine-config.ts";
+import { PageLedger, type PageClaim } from "../kv/page-ledger.ts";
+import type { Sequence } from "../sequence.ts";
+import { isDecode, nextWork, type Work } from "./next-work.ts";
+import { inTurns, TokenCounters } from "./turns.ts";
+
+export interface Schedule {
+  work: Work[];
+  /** Gave their pages up in this step and wait to be replayed; their state must be released before the work runs. */
+  yielded: Sequence[];
+}
+
+/** Two queues over one page budget: sequences wait until their tokens have pages, then run until they end or yield. */
+export class Scheduler {
+  readonly ledger: PageLedger;
+  readonly #config: EngineConfig;
+  readonly #counters = new TokenCounters();
+  readonly #waiting = new Set<Sequence>();
+  readonly #running = new Set<Sequence>();
+
+  constructor(config: EngineConfig) {
+    this.#config = config;
+    this.ledger = new PageLedger(config.kvMemoryBytes);
+  }
+
+  get waiting(): ReadonlySet<Sequence> {
+    return this.#waiting;
+  }
+
+  get running(): ReadonlySet<Sequence> {
+    return this.#running;
+  }
+
+  add(sequence: Sequence): void {
+    if (this.#waiting.size >= this.#config.maxQueue) {
+      throw new BlockllmError(
+        "queue_full",
+        `${this.#waiting.size} requests are waiting, the limit is ${this.#config.maxQueue}`,
+        {
+          hint: "try again later, or start with a higher --max-queue",
+        },
+      );
+    }
+    this.#counters.enter(sequence.tenant, new Set([...this.#waiting, ...this.#running].map(({ tenant }) => tenant)));
+    this.#waiting.add(sequence);
+  }
+
+  remove(sequence: Sequence): void {
+    this.#waiting.delete(sequence);
+    this.#running.delete(sequence);
+    this.ledger.release(sequence.id);
+  }
+
+  /** Decodes first, then prefill chunks within the token budget. Every page the work needs is claimed. */
+  schedule(): Schedule {
+    const yielded: Sequence[] = [];
+    const decodes = this.#pickDecodes(yielded);
+    const prefills = this.#pickPrefills(this.#config.maxBatchTokens - decodes.length);
+    const work = [...decodes, ...prefills].map(nextWork);
+    for (const { sequence, start, count } of work) {
+      this.#counters.charge(sequence.tenant, Math.max(0, start + count - Math.max(start, sequence.computed)));
+    }
+    return { work, yielded };
+  }
+
+  checkIntegrity(): void {
+    this.ledger.checkIntegrity(new Set([...this.#running].map(({ id }) => id)));
+  }
+
+  /** While others wait for a prefill, decodes leave room for one chunk. */
+  #pickDecodes(yielded: Sequence[]): Sequence[] {
+    const ready = [...this.#running].filter(isDecode);
+    const othersWait = this.#waiting.size + this.#running.size > ready.length;
+    const budget = this.#config.maxBatchTokens - (othersWait ? this.#config.prefillChunk : 0);
+    const picked: Sequence[] = [];
+    for (const sequence of this.#inTurns(ready)) {
+      if (picked.length === budget) break;
+      if (this.#running.has(sequence) && this.#makeRoom(sequence, yielded)) picked.push(sequence);
+    }
+    return picked.filter((sequence) => this.#running.has(sequence));
+  }
+
+  /** Whoever's turn it is and finds no pages holds up all who wait behind: nobody is passed for being large. */
+  #pickPrefills(budget: number): Sequence[] {
+    const ready = [...this.#running].filter((sequence) => !isDecode(sequence));
+    const picked: Sequence[] = [];
+    let left = budget;
+    let mayAdmit = true;
+    for (const sequence of this.#inTurns([...ready, ...this.#waiting])) {
+      if (this.#cost(sequence) > left) break;
+      if (this.#waiting.has(sequence)) {
+        mayAdmit &&= this.#admit(sequence);
+        if (!mayAdmit) continue;
+      }
+      left -= this.#cost(sequence);
+      picked.push(sequence);
+    }
+    return picked;
+  }
+
+  /** Pages for all tokens known so far and the next one: who is admitted gets at least to its next token. */
+  #admit(sequence: Sequence): boolean {
+    const claim = this.#claim(sequence, Math.min(sequence.tokens.length + 1, sequence.maxLength));
+    if (this.#running.size >= this.#config.maxSequences || !this.ledger.canClaim(claim)) return false;
+    this.ledger.claim(claim);
+    this.#waiting.delete(sequence);
+    this.#running.add(sequence);
+    return true;
+  }
+
+  /** Claims the page of a decode; the cheapest to recompute yield until there is one. False: it had to yield itself. */
+  #makeRoom(sequence: Sequence, yielded: Sequence[]): boolean {
+    const claim = this.#claim(sequence, sequence.tokens.length);
+    while (!this.ledger.canClaim(claim)) {
+      const victim = cheapestToRecompute(this.#running);
+      this.#yield(victim);
+      yielded.push(victim);
+      if (victim === sequence) return false;
+    }
+    this.ledger.claim(claim);
+    return true;
+  }
+
+  #yield(sequence: Sequence): void {
+    this.remove(sequence);
+    sequence.cached = 0;
+    this.#waiting.add(sequence);
+  }
+
+  #inTurns(candidates: Sequence[]): Iterable<Sequence> {
+    return inTurns(
+      candidates,
+      (tenant) => this.#counters.served(tenant),
+      (sequence) => this.#cost(sequence),
+    );
+  }
+
+  /** An opaque model's prompt goes in one call however long; it counts as one chunk, or it could never run. */
+  #cost(sequence: Sequence): number {
+    return Math.min(nextWork(sequence).count, this.#config.prefillChunk);
+  }
+
+  #claim({ id, model }: Sequence, tokens: number): PageClaim {
+    return { holder: id, tokens, bytesPerToken: model.bytesPerToken };
+  }
+}
+
+/** Fewest cached tokens; of equals who came last. The longest never yields to a shorter one, so something always ends. */
+export function cheapestToRecompute(sequences: Iterable<Sequence>): Sequence {
+  return [...sequences].toSorted((a, b) => a.cached - b.cached || b.id - a.id)[0]!;
+}

@@ -1,0 +1,49 @@
+import type { EngineRequest, ServedModel } from "./request.ts";
+import { Sampler } from "./execute/sampler.ts";
+
+/** The engine's state of one request: prompt and answer as one list of tokens, and how many of them are cached. */
+export class Sequence {
+  readonly id: number;
+  readonly model: ScheduledModel;
+  readonly tenant: string;
+  readonly tokens: number[];
+  readonly promptLength: number;
+  /** Tokens in all after which it ends with reason `length`. */
+  readonly maxLength: number;
+  readonly stopTokens: ReadonlySet<number>;
+  readonly sampler: Sampler;
+  /** Tokens whose keys and values are cached; the rest are still to be fed. 0 again when it had to yield. */
+  cached = 0;
+  /** The most tokens ever cached: what lies below is a replay, and not charged to the tenant again. */
+  computed = 0;
+  cancelled = false;
+
+  /** `id` also says who came first. */
+  constructor(id: number, request: EngineRequest, model: ScheduledModel) {
+    this.id = id;
+    this.model = model;
+    this.tenant = request.tenant ?? "";
+    this.tokens = [...request.tokens];
+    this.promptLength = request.tokens.length;
+    this.maxLength = Math.min(this.promptLength + request.maxTokens, model.contextLength);
+    this.stopTokens = new Set([...(request.ignoreEnd ? [] : model.endTokens), ...(request.stopTokens ?? [])]);
+    this.sampler = new Sampler(request.sampling ?? {}, request.tokens);
+  }
+
+  /** Its first `tokens` tokens are now cached. */
+  advance(tokens: number): void {
+    this.cached = tokens;
+    this.computed = Math.max(this.computed, tokens);
+  }
+
+  get completionTokens(): number {
+    return this.tokens.length - this.promptLength;
+  }
+}
+
+export interface ScheduledModel extends ServedModel {
+  /** Keys and values one cached token takes. */
+  bytesPerToken: number;
+  /** Rows of one prefill call; an opaque model takes its prompt whole. */
+  prefillChunk: number;
+}

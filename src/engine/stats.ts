@@ -1,0 +1,55 @@
+import type { EndReason } from "./request.ts";
+import type { Work } from "./schedule/next-work.ts";
+
+/** What the engine did since it started and what it holds now. */
+export interface EngineStats {
+  queued: number;
+  running: number;
+  /** Claimed for sequences, of `kvBytesLimit`. */
+  kvBytes: number;
+  kvBytesLimit: number;
+  /** Cache memory that is really taken. */
+  stateBytes: number;
+  /** Weights and graphs loaded, every blob once. */
+  weightBytes: number;
+  segments: number;
+  promptTokens: number;
+  generatedTokens: number;
+  /** Tokens computed again after their sequence had yielded its pages. */
+  replayedTokens: number;
+  yields: number;
+  ended: Record<EndReason, number>;
+  /** Cumulative histogram of the seconds a step took. */
+  steps: { count: number; seconds: number; buckets: { le: number; count: number }[] };
+}
+
+export type StatsCounters = Pick<
+  EngineStats,
+  "promptTokens" | "generatedTokens" | "replayedTokens" | "yields" | "ended" | "steps"
+>;
+
+const STEP_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
+
+export function newCounters(): StatsCounters {
+  return {
+    promptTokens: 0,
+    generatedTokens: 0,
+    replayedTokens: 0,
+    yields: 0,
+    ended: { stop: 0, length: 0, cancelled: 0, error: 0 },
+    steps: { count: 0, seconds: 0, buckets: STEP_SECONDS.map((le) => ({ le, count: 0 })) },
+  };
+}
+
+export function countStep({ steps }: StatsCounters, seconds: number): void {
+  steps.count++;
+  steps.seconds += seconds;
+  for (const bucket of steps.buckets) if (seconds <= bucket.le) bucket.count++;
+}
+
+/** Before the work is settled: tokens below the sequence's high mark were computed before. */
+export function countWork(counters: StatsCounters, { sequence, start, count }: Work): void {
+  const fresh = Math.max(0, start + count - Math.max(start, sequence.computed));
+  counters.replayedTokens += count - fresh;
+  if (start < sequence.promptLength) counters.promptTokens += fresh;
+}
