@@ -1,9 +1,9 @@
-import type { ElementType } from "../onnx/model.ts";
+import type { CoreSpec, Digest, RotarySpec, TensorEntry } from "../canonical/specifications.ts";
+
+export type { CoreSpec, Digest, RotarySpec, TensorEntry } from "../canonical/specifications.ts";
 
 /** A slice of the canonical graph with named ports: the unit of storing, sharing and reporting. */
 export type BlockKind = "embedding" | "attention" | "mlp" | "head" | "opaque";
-
-export type Digest = `sha256:${string}`;
 
 /**
  * One block as stored: a JSON document whose sha256 is the block's digest. It holds digests of its graphs and
@@ -54,48 +54,6 @@ export type PortName =
   | "v" // kvHeads × valueHeadSize
   | "o" // heads × valueHeadSize
   | "logits";
-
-export interface TensorEntry {
-  /** The initializer's name inside the part's graph. */
-  name: string;
-  digest: Digest;
-  dtype: ElementType;
-  dims: number[];
-  bytes: number;
-}
-
-/** The weightless, stateful attention core between the two row-wise parts: softmax(scale·q·kᵀ + bias)·v, causal. */
-export interface CoreSpec {
-  heads: number;
-  kvHeads: number;
-  headSize: number;
-  valueHeadSize: number;
-  scale: number;
-  /** How many keys a query sees, its own included; null: all before it. */
-  window: number | null;
-  /** c in c·tanh(score / c); null: none. */
-  softcap: number | null;
-  /** One per head, added as slope·(key position − query position); null: none. */
-  alibiSlopes: number[] | null;
-  /** One logit per head that joins the softmax and has no value (gpt-oss); null: none. */
-  sinks: number[] | null;
-}
-
-/** Rotary position embedding (arXiv 2104.09864): which angles, for which elements of each head. */
-export interface RotarySpec {
-  /** Rotated elements per head, the first ones; even. */
-  dim: number;
-  /** true: pairs (2i, 2i+1); false: pairs (i, i + dim/2). */
-  interleaved: boolean;
-  frequencies:
-    | { kind: "theta"; theta: number }
-    /** dim/2 inverse frequencies, float32 values. */
-    | { kind: "list"; values: number[] }
-    /** float32 tables [rows, dim/2], one row per position. */
-    | { kind: "table"; cos: TensorEntry; sin: TensorEntry };
-  /** Factor on cos and sin (YaRN's attention factor); 1 for most. */
-  scale: number;
-}
 
 /** A model that could not be cut: run whole, one sequence at a time, with its own key-value inputs and outputs. */
 export interface OpaqueSpec {

@@ -1,4 +1,4 @@
-import type { CoreSpec } from "../blocks/block.ts";
+import type { CoreSpec } from "./specifications.ts";
 import type { OnnxModel } from "../onnx/model.ts";
 import { checkPresent } from "./lift-attention.ts";
 import type { FoundCore, Lifter } from "./lifter.ts";

@@ -1,4 +1,4 @@
-import type { CoreSpec } from "../blocks/block.ts";
+import type { CoreSpec } from "./specifications.ts";
 import { factorAt, pickColumns, shapeOnly, sourceAt } from "./form.ts";
 import { readHeads, uniformFactor, type ElementAt, type Heads } from "./heads.ts";
 import { valueOf, type Lift, type Lifter } from "./lifter.ts";

@@ -1,4 +1,4 @@
-import type { CoreSpec } from "../blocks/block.ts";
+import type { CoreSpec } from "./specifications.ts";
 import type { GraphNode } from "../onnx/model.ts";
 import type { ModelHints, PastInput, Probe } from "./probe.ts";
 import type { RowProgram } from "./rows.ts";

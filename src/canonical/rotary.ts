@@ -1,4 +1,4 @@
-import type { RotarySpec } from "../blocks/block.ts";
+import type { RotarySpec } from "./specifications.ts";
 import type { Heads } from "./heads.ts";
 import { Unliftable, type Known } from "./value.ts";
 import { takeFromWeight, type Weight } from "./weights.ts";

@@ -1,4 +1,4 @@
-import type { CoreSpec, RotarySpec } from "../blocks/block.ts";
+import type { CoreSpec, RotarySpec } from "./specifications.ts";
 import { describeWeight, type Weight } from "./weights.ts";
 
 /**

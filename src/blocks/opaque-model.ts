@@ -1,0 +1,57 @@
+import { inputRoles, type ModelHints } from "../canonical/probe.ts";
+import { Unliftable } from "../canonical/value.ts";
+import type { OnnxModel, ValueInfo } from "../onnx/model.ts";
+import { BlockllmError } from "../support/errors.ts";
+import type { OpaqueSpec } from "./block.ts";
+
+/**
+ * How to drive a decoder whose inside was not understood: its inputs by role, each past input with the output that
+ * becomes it. Throws `model_unsupported` for graphs that cannot continue a sequence at all.
+ */
+export function describeOpaque(model: OnnxModel, hints: ModelHints): OpaqueSpec {
+  const { inputs, outputs } = model.graph;
+  const byName = new Map(inputs.map((input) => [input.name, input]));
+  const roles = rolesOrRefuse(model);
+  const named = (role: string): string | null => roles.find((each) => each.role === role)?.name ?? null;
+  const ids = named("ids");
+  const logits = outputs.find(({ name }) => /logits/i.test(name));
+  if (ids === null) throw refused("inputs", "no token ids input (an encoder, or a model that takes embeddings)");
+  if (logits === undefined) throw refused("outputs", "no logits output (an encoder, or a model exported without its head)");
+  const pastNames = roles.filter(({ role }) => role === "past").map(({ name }) => name);
+  if (pastNames.length === 0) throw refused("inputs", "no past key-value inputs: the graph cannot continue a sequence");
+  return {
+    ids,
+    attentionMask: named("mask"),
+    positions: named("positions"),
+    logits: logits.name,
+    past: pastNames.map((name) => pairPast(byName.get(name)!, { outputs, hints })),
+    constants: roles.filter(({ role }) => role === "constant").map(({ name, value }) => ({ name, dtype: byName.get(name)!.dtype === "bool" ? "bool" : "int64", dims: byName.get(name)!.dims?.length === 0 ? [] : [1], value: value! })),
+  };
+}
+
+function rolesOrRefuse(model: OnnxModel): ReturnType<typeof inputRoles> {
+  try {
+    return inputRoles(model);
+  } catch (error) {
+    if (error instanceof Unliftable) throw refused(error.node, error.message);
+    throw error;
+  }
+}
+
+function pairPast(input: ValueInfo, { outputs, hints }: { outputs: ValueInfo[]; hints: ModelHints }): OpaqueSpec["past"][number] {
+  const wanted = [input.name.replace("past_key_values", "present"), input.name.replace("past", "present"), input.name.replace("past_key_values", "present_key_values"), `updated_${input.name}`];
+  const output = outputs.find(({ name }) => name !== input.name && wanted.includes(name));
+  if (output === undefined) throw refused(input.name, `past input ${input.name} has no output that continues it`);
+  const dims = [...(input.dims ?? [])];
+  if (input.dtype !== "float32" && input.dtype !== "float16") throw refused(input.name, `a key-value cache of ${input.dtype}`);
+  const sequenceAxis = dims.length - 2;
+  if (typeof dims[1] !== "number" || (typeof dims[3] !== "number" && hints.headSize === null)) throw refused(input.name, "the size of its cache is given neither in the graph nor in a configuration file");
+  if (typeof dims[3] !== "number") dims[3] = hints.headSize;
+  return { input: input.name, output: output.name, dtype: input.dtype, dims, sequenceAxis };
+}
+
+export function refused(node: string, reason: string): BlockllmError {
+  return new BlockllmError("model_unsupported", `${node}: ${reason}`, {
+    hint: "export the decoder with past key-value inputs and logits, e.g. optimum-cli export onnx --task text-generation-with-past",
+  });
+}

@@ -1,0 +1,46 @@
+import type { OnnxModel } from "../onnx/model.ts";
+import type { CanonicalModel } from "./canonicalise.ts";
+import type { Weight } from "./weights.ts";
+
+/** Which program wrote the file, as far as the file says. For people; nothing depends on it. */
+export function describeExporter({ producer, graph, opsets }: OnnxModel): string {
+  const opset = opsets.get("") ?? 0;
+  if (producer === "pytorch" || producer.startsWith("pytorch ")) {
+    const scoped = graph.nodes.some((node) => node.outputs.some((output) => output.startsWith("/")));
+    return scoped ? `optimum (TorchScript), opset ${opset}` : `torch.onnx dynamo, opset ${opset}`;
+  }
+  if (producer.startsWith("onnx.quantize")) return `transformers.js (${producer}), opset ${opset}`;
+  return `${producer === "" ? "unnamed exporter" : producer}, opset ${opset}`;
+}
+
+/** The precision of the projections: "fp32", "int4", or several joined by "+" when layers differ. */
+export function describePrecision({ program }: CanonicalModel): string {
+  const found = new Set<string>();
+  for (const { op, attributes, weights } of program.nodes) {
+    if (op === "linear") found.add(attributes.bits === undefined ? floatName(weights["weight"]!) : `int${attributes.bits}`);
+  }
+  return [...found].toSorted().join("+");
+}
+
+function floatName({ tensor }: Weight): string {
+  return { float32: "fp32", float16: "fp16", bfloat16: "bf16", float64: "fp64" }[tensor.dtype as string] ?? tensor.dtype;
+}
+
+/** What was recognised and how, in sentences for people. */
+export function describeFindings({ program, cores }: CanonicalModel): string[] {
+  const core = program.node(cores[0]!).attributes.core!;
+  const rotations = new Set(program.nodes.flatMap(({ attributes }) => (attributes.rotary === undefined ? [] : [describeRotary(attributes.rotary)])));
+  const windows = new Set(cores.map((id) => program.node(id).attributes.core!.window));
+  return [
+    `${cores.length} attention cores: ${core.heads} query heads over ${core.kvHeads} key-value heads of ${core.headSize}`,
+    ...[...rotations].map((text) => `rotary embedding: ${text}`),
+    ...(core.alibiSlopes === null ? [] : ["ALiBi slopes"]),
+    ...(core.softcap === null ? [] : [`attention softcap ${core.softcap}`]),
+    ...[...windows].flatMap((window) => (window === null ? [] : [`sliding window of ${window} keys`])),
+  ];
+}
+
+function describeRotary({ dim, interleaved, frequencies }: NonNullable<CanonicalModel["program"]["nodes"][number]["attributes"]["rotary"]>): string {
+  const source = { theta: () => `base ${frequencies.kind === "theta" ? frequencies.theta : 0}`, list: () => "a list of frequencies", table: () => "a table of cosines" }[frequencies.kind]();
+  return `${dim} elements per head, ${interleaved ? "interleaved pairs" : "halves"}, ${source}`;
+}

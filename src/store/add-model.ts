@@ -1,0 +1,119 @@
+import { statSync } from "node:fs";
+import { basename, extname } from "node:path";
+
+import type { Digest } from "../blocks/block.ts";
+import { takeApart } from "../blocks/take-apart.ts";
+import { describeExporter, describeFindings, describePrecision } from "../canonical/describe-model.ts";
+import { readModel } from "../onnx/read-model.ts";
+import { closeFiles } from "../onnx/tensor-data.ts";
+import { BlockllmError } from "../support/errors.ts";
+import { canonicalModelName } from "./model-name.ts";
+import type { ModelDocument } from "./model-document.ts";
+import type { Repository } from "./repository.ts";
+import { locateModel, type SourceModel } from "./source-folder.ts";
+import { storeBlocks, storeFiles, storeOpaque, type StoreProgress } from "./store-blocks.ts";
+
+export interface AddModelOptions {
+  /** Overrides the folder's name. */
+  name?: string;
+  /** The tag, where several versions of one name are kept. */
+  as?: string;
+  /** Take a name over from another model. */
+  replace?: boolean;
+  signal?: AbortSignal;
+  onProgress?: (progress: StoreProgress) => void;
+}
+
+export interface AddedModel {
+  name: string;
+  digest: Digest;
+  document: ModelDocument;
+}
+
+/**
+ * Takes a model folder into the repository: read → canonicalise → cut → store → name. Weights are streamed once from
+ * where they lie into their blobs; the name appears last, so an interruption leaves garbage and never half a model.
+ */
+export async function addModel(repository: Repository, path: string, options: AddModelOptions = {}): Promise<AddedModel> {
+  const source = locateModel(path);
+  const name = chooseName(source, options);
+  try {
+    const document = await storeModel(repository, source, options);
+    const stored = await repository.putModel(name, document, { ...(options.replace === true ? { replace: true } : {}), ...(options.signal === undefined ? {} : { signal: options.signal }) });
+    return { name: stored.name, digest: stored.digest, document };
+  } finally {
+    closeFiles();
+  }
+}
+
+async function storeModel(repository: Repository, source: SourceModel, options: AddModelOptions): Promise<ModelDocument> {
+  const { facts } = source;
+  const model = await readModel(source.graph);
+  options.signal?.throwIfAborted();
+  const apart = takeApart(model, facts);
+  const { blobs } = repository;
+  const context = { repository, blobs, ...(options.signal === undefined ? {} : { signal: options.signal }), ...(options.onProgress === undefined ? {} : { onProgress: options.onProgress }) };
+  const files = await storeFiles(context, source.files);
+  const warnings = files.some((file) => file.name === "tokenizer.json") ? [] : ["no tokenizer.json: this model takes and gives token ids only"];
+  const shared = {
+    version: 1,
+    exporter: describeExporter(model),
+    family: facts.family ?? "unknown",
+    endTokens: facts.endTokens,
+    beginToken: facts.beginToken,
+    files,
+    source: { folder: basename(source.folder), graph: basename(source.graph), bytes: sourceBytes(source, model) },
+  } as const;
+  if (apart.kind === "opaque") {
+    const chain = await storeOpaque(context, apart);
+    return {
+      ...shared,
+      precision: "as exported",
+      opaque: true,
+      layers: apart.spec.past.length / 2,
+      hiddenSize: null,
+      vocabSize: vocabularyOf(model.graph.outputs, apart.spec.logits),
+      contextLength: facts.contextLength,
+      chain,
+      recognised: [],
+      warnings: [...warnings, `kept whole, nothing inside is shared: ${apart.reason}`],
+    };
+  }
+  const { canonical } = apart;
+  const chain = await storeBlocks(context, apart.blocks);
+  return {
+    ...shared,
+    precision: describePrecision(canonical),
+    opaque: false,
+    layers: canonical.cores.length,
+    hiddenSize: apart.blocks[0]!.parts[0]!.outputs[0]!.width,
+    vocabSize: canonical.program.width(canonical.logits),
+    contextLength: smallest(facts.contextLength, canonical.tableRows),
+    chain,
+    recognised: describeFindings(canonical),
+    warnings,
+  };
+}
+
+function chooseName(source: SourceModel, { name, as }: AddModelOptions): string {
+  const stem = basename(source.graph, extname(source.graph));
+  const fallback = ["model", "decoder_model_merged", "decoder_with_past_model"].includes(stem) ? basename(source.folder) : stem;
+  const base = name ?? fallback;
+  return canonicalModelName(as === undefined ? base : `${base.split(":")[0]}:${as}`);
+}
+
+function smallest(a: number | null, b: number | null): number | null {
+  return a === null ? b : b === null ? a : Math.min(a, b);
+}
+
+function vocabularyOf(outputs: { name: string; dims: (number | string | null)[] | null }[], logits: string): number {
+  const width = outputs.find(({ name }) => name === logits)?.dims?.at(-1);
+  if (typeof width === "number") return width;
+  throw new BlockllmError("model_unsupported", `${logits}: the graph does not say how large its vocabulary is`, { hint: "export the model again with static vocabulary size" });
+}
+
+function sourceBytes(source: SourceModel, model: Awaited<ReturnType<typeof readModel>>): number {
+  const external = new Map<string, number>();
+  for (const { data } of model.graph.initializers.values()) if (data.kind === "file" && data.path !== source.graph) external.set(data.path, statSync(data.path).size);
+  return statSync(source.graph).size + Array.from(external.values()).reduce((sum, size) => sum + size, 0);
+}
