@@ -1,0 +1,76 @@
+import { startGeneration } from "../generation.ts";
+import type { ChoiceEvent, ChoicePlan, Generation } from "../generation.ts";
+import type { Service } from "../service.ts";
+import { dataFrame, SSE_HEADERS, sseBody, within } from "../sse.ts";
+import { collectChoices } from "./collect-choices.ts";
+import type { CollectedChoice } from "./collect-choices.ts";
+import { toErrorReply } from "./error-body.ts";
+import { toChunks, toUsage } from "./to-chunks.ts";
+import type { ChunkStream } from "./to-chunks.ts";
+
+/** How one request's answers are written. */
+export interface ResponseShape extends ChunkStream {
+  stream: boolean;
+  /** `object` of a response that is not streamed. */
+  object: string;
+  toChoice(choice: CollectedChoice): object;
+}
+
+/** Starts the answers and gives them out as they come, or all at once. `signal` aborts when the client is gone. */
+export async function respond(
+  service: Service,
+  { plans, shape, signal }: { plans: readonly ChoicePlan[]; shape: ResponseShape; signal: AbortSignal },
+): Promise<Response> {
+  // The server may have begun to close while the body was read.
+  service.running.requireOpen();
+  const generation = startGeneration(service.engine, plans, service.metrics);
+  service.running.add(generation);
+  signal.addEventListener("abort", () => generation.cancel(), { once: true });
+  // The client may have left while the prompt was read.
+  if (signal.aborted) generation.cancel();
+  return shape.stream ? respondInFrames(service, generation, shape) : respondAtOnce(generation, shape);
+}
+
+async function respondAtOnce({ events }: Generation, shape: ResponseShape): Promise<Response> {
+  const choices = await collectChoices(events);
+  const completionTokens = choices.reduce((sum, choice) => sum + choice.completionTokens, 0);
+  const { id, created, model } = shape.head;
+  return Response.json({
+    id,
+    object: shape.object,
+    created,
+    model,
+    choices: choices.map((choice) => shape.toChoice(choice)),
+    usage: toUsage(shape.promptTokens, completionTokens),
+  });
+}
+
+async function respondInFrames(service: Service, generation: Generation, shape: ResponseShape): Promise<Response> {
+  const { heartbeatMs } = service.limits;
+  // An error before the first token still gets its HTTP status; a slow prompt gets headers and heartbeats in time.
+  const first = generation.events.next();
+  await within(first, heartbeatMs);
+  const frames = toFrames(toChunks(startingWith(first, generation.events), shape), service);
+  return new Response(sseBody(frames, { heartbeatMs, onGone: () => generation.cancel() }), { headers: SSE_HEADERS });
+}
+
+/** One frame per chunk, then `[DONE]`; or an error as the last frame, because the status has long been sent. */
+async function* toFrames(chunks: AsyncIterable<object>, { log }: Service): AsyncGenerator<string, void> {
+  try {
+    for await (const chunk of chunks) yield dataFrame(chunk);
+    yield dataFrame("[DONE]");
+  } catch (error) {
+    const { status, body } = toErrorReply(error);
+    if (status >= 500) log.error("a stream ended early", error);
+    yield dataFrame(body);
+  }
+}
+
+async function* startingWith(
+  first: Promise<IteratorResult<ChoiceEvent, unknown>>,
+  rest: AsyncIterable<ChoiceEvent>,
+): AsyncGenerator<ChoiceEvent, void> {
+  const result = await first;
+  if (!result.done) yield result.value;
+  yield* rest;
+}

@@ -1,0 +1,119 @@
+import { z } from "zod";
+
+/**
+ * OpenAI's names for requests, and which of them are understood. Reference: https://platform.openai.com/docs/api-reference,
+ * as the official client (`openai` 6) types it; `top_k`, `min_p`, `repetition_penalty`, `ignore_eos` and
+ * `return_token_ids` are named as in vLLM. Clients send null for what they leave out, so null is everywhere the same as absence.
+ */
+
+const STOP_LIMIT = 4;
+const STOP_LENGTH_LIMIT = 1024;
+const LOGPROBS_LIMIT = 20;
+
+const stopString = z.string().min(1).max(STOP_LENGTH_LIMIT);
+
+const SHARED_KEYS = {
+  model: z.string().min(1),
+  temperature: z.number().min(0).max(2).nullish(),
+  top_p: z.number().gt(0).max(1).nullish(),
+  top_k: z.int().min(-1).nullish(),
+  min_p: z.number().min(0).max(1).nullish(),
+  presence_penalty: z.number().min(-2).max(2).nullish(),
+  frequency_penalty: z.number().min(-2).max(2).nullish(),
+  repetition_penalty: z.number().gt(0).max(10).nullish(),
+  seed: z.int().nullish(),
+  n: z.int().min(1).nullish(),
+  max_tokens: z.int().min(1).nullish(),
+  stop: z
+    .union([stopString, z.array(stopString).max(STOP_LIMIT)], {
+      error: `expected a string or up to ${STOP_LIMIT} strings, each of 1 to ${STOP_LENGTH_LIMIT} characters`,
+    })
+    .nullish(),
+  stream: z.boolean().nullish(),
+  stream_options: z
+    .strictObject({ include_usage: z.boolean().nullish(), include_obfuscation: z.boolean().nullish() })
+    .nullish(),
+  return_token_ids: z.boolean().nullish(),
+  ignore_eos: z.boolean().nullish(),
+};
+
+const IGNORED = z.unknown().optional();
+
+/** Keys of the official client that change nothing in an answer: taken and not looked at. */
+const IGNORED_KEYS = {
+  user: IGNORED,
+  metadata: IGNORED,
+  store: IGNORED,
+  service_tier: IGNORED,
+  safety_identifier: IGNORED,
+};
+
+const textPart = z.strictObject({ type: z.literal("text"), text: z.string() });
+
+const message = z.strictObject({
+  role: z.enum(["system", "developer", "user", "assistant"]),
+  content: z.union([z.string(), z.array(textPart)], {
+    error: 'expected a string or a list of {"type": "text", "text": string}; other content is not supported',
+  }),
+  name: z.string().nullish(),
+  // What an answer carries when a client sends it back as it came.
+  refusal: z.null().optional(),
+  annotations: z.array(z.unknown()).nullish(),
+});
+
+export const chatRequest = z.strictObject({
+  ...SHARED_KEYS,
+  ...IGNORED_KEYS,
+  messages: z.array(message).min(1),
+  max_completion_tokens: z.int().min(1).nullish(),
+  logprobs: z.boolean().nullish(),
+  top_logprobs: z.int().min(0).max(LOGPROBS_LIMIT).nullish(),
+  parallel_tool_calls: IGNORED,
+  prompt_cache_key: IGNORED,
+  prompt_cache_options: IGNORED,
+  prompt_cache_retention: IGNORED,
+});
+export type ChatRequest = z.infer<typeof chatRequest>;
+
+const tokenIds = z.array(z.int().min(0)).min(1);
+
+export const completionRequest = z.strictObject({
+  ...SHARED_KEYS,
+  ...IGNORED_KEYS,
+  prompt: z.union([z.string(), z.array(z.string()).min(1), tokenIds, z.array(tokenIds).min(1)], {
+    error: "expected a string, a list of strings, a list of token ids, or a list of lists of token ids",
+  }),
+  echo: z.boolean().nullish(),
+  logprobs: z.int().min(0).max(LOGPROBS_LIMIT).nullish(),
+});
+export type CompletionRequest = z.infer<typeof completionRequest>;
+
+export type SharedRequest = Pick<ChatRequest & CompletionRequest, Exclude<keyof typeof SHARED_KEYS, "model">>;
+
+export interface WireError {
+  error: { message: string; type: string; param: string | null; code: string };
+}
+
+export interface WireUsage {
+  prompt_tokens: number;
+  completion_tokens: number;
+  total_tokens: number;
+}
+
+export type WireFinishReason = "stop" | "length";
+
+/** One token of `logprobs.content` of a chat answer. */
+export interface WireTokenLogprob {
+  token: string;
+  bytes: number[];
+  logprob: number;
+  top_logprobs: { token: string; bytes: number[]; logprob: number }[];
+}
+
+/** `logprobs` of a completion: one entry per token in each list. */
+export interface WireCompletionLogprobs {
+  tokens: string[];
+  token_logprobs: number[];
+  top_logprobs: Record<string, number>[] | null;
+  text_offset: number[];
+}

@@ -1,0 +1,10 @@
+import type { Caller } from "./tenant-auth.ts";
+
+/** What middleware and handlers tell each other about one request. */
+export interface RouteEnv {
+  Variables: {
+    caller: Caller;
+    /** The served model, once it is known: a label of the metrics. */
+    model: string;
+  };
+}

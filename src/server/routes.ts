@@ -1,0 +1,62 @@
+import { Hono } from "hono";
+import type { Context } from "hono";
+import { BlockllmError } from "../support/errors.ts";
+import { health } from "./health.ts";
+import { chatCompletions } from "./openai/chat-completions.ts";
+import { completions } from "./openai/completions.ts";
+import { errorResponse } from "./openai/error-body.ts";
+import { listModels, showModel } from "./openai/models.ts";
+import type { RouteEnv } from "./route-env.ts";
+import type { Service } from "./service.ts";
+
+type Handler = (context: Context<RouteEnv>, service: Service) => Response | Promise<Response>;
+
+const ROUTES: { path: string; method: "GET" | "POST"; handler: Handler }[] = [
+  { path: "/v1/chat/completions", method: "POST", handler: chatCompletions },
+  { path: "/v1/completions", method: "POST", handler: completions },
+  { path: "/v1/models", method: "GET", handler: listModels },
+  { path: "/v1/models/:model", method: "GET", handler: showModel },
+  { path: "/healthz", method: "GET", handler: health },
+  { path: "/metrics", method: "GET", handler: (_, { metrics }) => metrics.respond() },
+];
+
+/** The server without a port: `app.request()` answers like the real one. */
+export function createApp(service: Service): Hono<RouteEnv> {
+  const app = new Hono<RouteEnv>();
+
+  app.use("/v1/*", async (context, next) => {
+    context.set("model", "");
+    await next();
+    service.metrics.countRequest(context.get("model"), context.res.status);
+  });
+  app.use("/v1/*", async (context, next) => {
+    context.set("caller", service.authenticate(context.req.header("authorization") ?? null));
+    service.running.requireOpen();
+    await next();
+  });
+
+  for (const { path, method, handler } of ROUTES) {
+    app.on(method, path, (context) => handler(context, service));
+    app.all(path, (context) => {
+      const allowed = method === "GET" ? "GET, HEAD" : method;
+      const error = new BlockllmError("method_not_allowed", `${context.req.method} ${context.req.path} is not served`, {
+        hint: `Use ${allowed}.`,
+      });
+      return errorResponse(error, { allow: allowed });
+    });
+  }
+  app.notFound((context) => {
+    throw new BlockllmError("route_not_found", `there is no ${context.req.path} here`, {
+      hint: `Paths: ${ROUTES.map((route) => route.path).join(", ")}.`,
+    });
+  });
+  app.onError((error, context) => {
+    const response = errorResponse(error);
+    // 503 is the server's own decision: draining, or no memory for the model.
+    if (response.status >= 500 && response.status !== 503) {
+      service.log.error(`${context.req.method} ${context.req.path}`, error);
+    }
+    return response;
+  });
+  return app;
+}

@@ -1,0 +1,98 @@
+import { randomBytes } from "node:crypto";
+import { createServer } from "node:http";
+import type { Server } from "node:http";
+import { getRequestListener } from "@hono/node-server";
+import { BlockllmError } from "../support/errors.ts";
+import { SILENT_LOG } from "../support/log.ts";
+import type { Log } from "../support/log.ts";
+import type { TextModel } from "../text/text-model.ts";
+import type { Engine } from "./engine-contract.ts";
+import { DEFAULT_LIMITS } from "./limits.ts";
+import type { ServerLimits } from "./limits.ts";
+import { createMetrics } from "./metrics.ts";
+import { createApp } from "./routes.ts";
+import { RunningRequests } from "./running-requests.ts";
+import type { Service } from "./service.ts";
+import { within } from "./sse.ts";
+import { createAuthenticate } from "./tenant-auth.ts";
+import type { TenantAccess } from "./tenant-auth.ts";
+
+export interface ServerOptions {
+  engine: Engine;
+  /** By model name; a model without a tokenizer is left out and takes token ids only. */
+  texts: ReadonlyMap<string, TextModel>;
+  host: string;
+  /** 0: any free port. */
+  port: number;
+  /** API key → who it is and what it opens. Without keys the server answers everybody who reaches it. */
+  keys?: ReadonlyMap<string, TenantAccess>;
+  limits?: Partial<ServerLimits>;
+  log?: Log;
+}
+
+export interface RunningServer {
+  /** `http://host:port` */
+  url: string;
+  /**
+   * Takes no new requests (503 `server_draining`), lets running ones finish for `limits.drainMs`, ends the rest, then
+   * closes the port. The engine stays open: it is the caller's. Calling it again waits for the same end.
+   */
+  close(): Promise<void>;
+}
+
+/** Serves the engine's models over HTTP. @throws `address_in_use` */
+export async function startServer(options: ServerOptions): Promise<RunningServer> {
+  const service = createService(options);
+  const app = createApp(service);
+  // Replacing the global Request and Response would change them for the whole process.
+  const listener = getRequestListener(app.fetch, { overrideGlobalObjects: false });
+  const server = createServer((incoming, outgoing) => void listener(incoming, outgoing));
+  await listen(server, options);
+  let closing: Promise<void> | null = null;
+  return {
+    url: formatUrl(server),
+    close: () => (closing ??= closeServer(server, service)),
+  };
+}
+
+export function createService(options: Omit<ServerOptions, "host" | "port">): Service {
+  return {
+    engine: options.engine,
+    texts: options.texts,
+    authenticate: createAuthenticate(options.keys ?? null),
+    limits: { ...DEFAULT_LIMITS, ...options.limits },
+    metrics: createMetrics(options.engine),
+    running: new RunningRequests(),
+    log: options.log ?? SILENT_LOG,
+    now: () => Math.floor(Date.now() / 1000),
+    newId: () => randomBytes(12).toString("hex"),
+  };
+}
+
+function listen(server: Server, { host, port }: ServerOptions): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", (cause: NodeJS.ErrnoException) => {
+      if (cause.code !== "EADDRINUSE") return reject(cause);
+      const hint = `Give another one: --port ${port + 1}`;
+      reject(new BlockllmError("address_in_use", `another process listens on ${host}:${port}`, { hint, cause }));
+    });
+    server.listen(port, host, resolve);
+  });
+}
+
+function formatUrl(server: Server): string {
+  const address = server.address();
+  if (address === null || typeof address === "string") throw new Error("the server listens on no port");
+  const host = address.family === "IPv6" ? `[${address.address}]` : address.address;
+  return `http://${host}:${address.port}`;
+}
+
+async function closeServer(server: Server, { running, limits }: Service): Promise<void> {
+  await running.drain(limits.drainMs);
+  const closed = new Promise<void>((resolve) => {
+    server.close(() => resolve());
+  });
+  server.closeIdleConnections();
+  if ((await within(closed, limits.flushMs)) === "late") server.closeAllConnections();
+  await closed;
+}

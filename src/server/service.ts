@@ -1,0 +1,23 @@
+import type { Log } from "../support/log.ts";
+import type { TextModel } from "../text/text-model.ts";
+import type { Engine } from "./engine-contract.ts";
+import type { ServerLimits } from "./limits.ts";
+import type { Metrics } from "./metrics.ts";
+import type { RunningRequests } from "./running-requests.ts";
+import type { Authenticate } from "./tenant-auth.ts";
+
+/** Everything that handlers share. */
+export interface Service {
+  engine: Engine;
+  /** By model name; a model without a tokenizer is not in it. */
+  texts: ReadonlyMap<string, TextModel>;
+  authenticate: Authenticate;
+  limits: ServerLimits;
+  metrics: Metrics;
+  running: RunningRequests;
+  log: Log;
+  /** Seconds since 1970. */
+  now: () => number;
+  /** The part of a response's id behind `chatcmpl-` and `cmpl-`. */
+  newId: () => string;
+}
