@@ -1,5 +1,6 @@
 import type { RotarySpec, TensorEntry } from "../../blocks/block.ts";
 import type { BlockSource } from "../../chain/resolve-chain.ts";
+import { toNumbers } from "../../onnx/tensor-data.ts";
 import type { RotaryTable } from "./rotary-rows.ts";
 import type { WalkStage } from "./walk-stages.ts";
 
@@ -19,7 +20,7 @@ export async function readRotaryTables(
   return tables;
 }
 
-async function readFloats({ digest, bytes }: TensorEntry, source: BlockSource): Promise<Float32Array> {
-  const blob = await source.blobs.read(digest, bytes);
-  return new Float32Array(blob.buffer.slice(blob.byteOffset, blob.byteOffset + blob.byteLength));
+/** Half-precision tables stay as they came; the rows made from them are float32. */
+async function readFloats({ digest, bytes, dtype }: TensorEntry, source: BlockSource): Promise<Float32Array> {
+  return Float32Array.from(toNumbers(await source.blobs.read(digest, bytes), dtype));
 }
