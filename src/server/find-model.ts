@@ -1,7 +1,7 @@
 import type { TextModel } from "../text/text-model.ts";
 import { BlockllmError } from "../support/errors.ts";
 import type { ServedModel } from "../engine/request.ts";
-import type { Engine } from "./engine-contract.ts";
+import type { Engine } from "./served-engine.ts";
 import { mayUse } from "./tenant-auth.ts";
 import type { Caller } from "./tenant-auth.ts";
 

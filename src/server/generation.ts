@@ -2,7 +2,7 @@ import { Channel } from "../support/channel.ts";
 import { OutputText } from "../text/output-text.ts";
 import type { TextModel } from "../text/text-model.ts";
 import type { EngineEvent, EngineRequest } from "../engine/request.ts";
-import type { Engine, EngineHandle } from "./engine-contract.ts";
+import type { Engine, EngineHandle } from "./served-engine.ts";
 
 /** One answer to be made: what the engine shall do and how its tokens become text. */
 export interface ChoicePlan {

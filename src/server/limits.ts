@@ -8,6 +8,8 @@ export interface ServerLimits {
   heartbeatMs: number;
   /** Milliseconds that running answers get to finish when the server closes. */
   drainMs: number;
+  /** Milliseconds that a health check waits for a busy engine's answer. */
+  healthMs: number;
   /** Milliseconds that clients then get to read the end of their answers. */
   flushMs: number;
 }
@@ -18,4 +20,5 @@ export const DEFAULT_LIMITS: ServerLimits = {
   heartbeatMs: 15_000,
   drainMs: 30_000,
   flushMs: 5_000,
+  healthMs: 1_000,
 };

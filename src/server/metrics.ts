@@ -1,5 +1,6 @@
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
-import type { Engine, EngineStats } from "./engine-contract.ts";
+import type { EngineStats } from "../engine/stats.ts";
+import type { Engine } from "./served-engine.ts";
 import type { GenerationObserver } from "./generation.ts";
 import { formatHistogram } from "./format-histogram.ts";
 
@@ -81,14 +82,18 @@ function registerEngineMetrics(registry: Registry): (stats: EngineStats) => void
   const gauge = (name: string, help: string): Gauge => new Gauge({ name, help, registers: [registry] });
   const queued = gauge("blockllm_queued_requests", "Requests that wait for their first step.");
   const running = gauge("blockllm_running_sequences", "Sequences that have cached keys and values.");
-  const kvBytes = gauge("blockllm_kv_bytes", "Memory of cached keys and values.");
-  const kvLimit = gauge("blockllm_kv_limit_bytes", "What that memory may grow to.");
-  const weights = gauge("blockllm_weight_bytes", "Weights loaded, every shared tensor once.");
+  const kvBytes = gauge("blockllm_kv_bytes", "Memory claimed for cached keys and values.");
+  const kvLimit = gauge("blockllm_kv_limit_bytes", "What may be claimed.");
+  const weights = gauge("blockllm_weight_bytes", "Weights and graphs loaded, every shared one once.");
+  const segments = gauge("blockllm_segments", "Runtime sessions that the models share.");
+  const replayed = gauge("blockllm_replayed_tokens", "Tokens computed again after a sequence had to yield its memory.");
   return (stats) => {
     queued.set(stats.queued);
     running.set(stats.running);
     kvBytes.set(stats.kvBytes);
     kvLimit.set(stats.kvBytesLimit);
     weights.set(stats.weightBytes);
+    segments.set(stats.segments);
+    replayed.set(stats.replayedTokens);
   };
 }

@@ -1,5 +1,5 @@
 import { BlockllmError } from "../support/errors.ts";
-import { within } from "./sse.ts";
+import { within } from "./within.ts";
 
 /** Something that runs until it is done and can be told to end early. */
 export interface Running {

@@ -6,16 +6,18 @@ import { BlockllmError } from "../support/errors.ts";
 import { SILENT_LOG } from "../support/log.ts";
 import type { Log } from "../support/log.ts";
 import type { TextModel } from "../text/text-model.ts";
-import type { Engine } from "./engine-contract.ts";
+import type { Engine } from "./served-engine.ts";
 import { DEFAULT_LIMITS } from "./limits.ts";
 import type { ServerLimits } from "./limits.ts";
 import { createMetrics } from "./metrics.ts";
 import { createApp } from "./routes.ts";
 import { RunningRequests } from "./running-requests.ts";
 import type { Service } from "./service.ts";
-import { within } from "./sse.ts";
+import { within } from "./within.ts";
 import { createAuthenticate } from "./tenant-auth.ts";
 import type { TenantAccess } from "./tenant-auth.ts";
+
+const SWEEP_MS = 20;
 
 export interface ServerOptions {
   engine: Engine;
@@ -92,7 +94,9 @@ async function closeServer(server: Server, { running, limits }: Service): Promis
   const closed = new Promise<void>((resolve) => {
     server.close(() => resolve());
   });
-  server.closeIdleConnections();
+  // A connection whose last answer has just been read is kept alive by the client: it counts as open until it is idle.
+  const sweep = setInterval(() => server.closeIdleConnections(), SWEEP_MS);
   if ((await within(closed, limits.flushMs)) === "late") server.closeAllConnections();
   await closed;
+  clearInterval(sweep);
 }

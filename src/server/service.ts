@@ -1,6 +1,6 @@
 import type { Log } from "../support/log.ts";
 import type { TextModel } from "../text/text-model.ts";
-import type { Engine } from "./engine-contract.ts";
+import type { Engine } from "./served-engine.ts";
 import type { ServerLimits } from "./limits.ts";
 import type { Metrics } from "./metrics.ts";
 import type { RunningRequests } from "./running-requests.ts";

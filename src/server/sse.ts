@@ -1,3 +1,5 @@
+import { within } from "./within.ts";
+
 /** Server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html */
 
 export const SSE_HEADERS = {
@@ -47,17 +49,4 @@ export function sseBody(frames: AsyncGenerator<string, void>, options: SseOption
     },
     { highWaterMark: 0 },
   );
-}
-
-/** What the promise gives, or "late" when it has not settled in time. */
-export async function within<Value>(promise: Promise<Value>, milliseconds: number): Promise<Value | "late"> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<"late">((resolve) => {
-    timer = setTimeout(resolve, milliseconds, "late");
-  });
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { BlockllmError } from "../../src/support/errors.ts";
 import { json, saying, testServer } from "./scripted-engine.ts";
 
 test("requests, answers, tokens, times and the engine's own numbers", async () => {
@@ -22,6 +23,8 @@ test("requests, answers, tokens, times and the engine's own numbers", async () =
     "blockllm_kv_bytes 3",
     "blockllm_kv_limit_bytes 4",
     "blockllm_weight_bytes 5",
+    "blockllm_segments 6",
+    "blockllm_replayed_tokens 7",
     'blockllm_step_seconds_bucket{le="0.1"} 1',
     'blockllm_step_seconds_bucket{le="+Inf"} 2',
     "blockllm_step_seconds_sum 0.3",
@@ -40,4 +43,18 @@ test("health says which models are served, and 503 once the server drains", asyn
   const draining = await app.request("/healthz");
   expect(draining.status).toBe(503);
   expect((await json(draining)).status).toBe("draining");
+});
+
+test("health says when the engine has died", async () => {
+  const { app, engine } = testServer(() => saying("x"));
+  engine.stats = () => Promise.reject(new BlockllmError("engine_failed", "The engine stopped: out of memory"));
+  const response = await app.request("/healthz");
+  expect(response.status).toBe(503);
+  expect(await json(response)).toMatchObject({ status: "failed", reason: "The engine stopped: out of memory" });
+});
+
+test("health does not wait for an engine that is busy", async () => {
+  const { app, engine } = testServer(() => saying("x"), { limits: { healthMs: 5 } });
+  engine.stats = () => new Promise(() => {});
+  expect((await app.request("/healthz")).status).toBe(200);
 });

@@ -1,5 +1,6 @@
 import type { EngineEvent, EngineRequest, ServedModel } from "../../src/engine/request.ts";
-import type { Engine, EngineStats } from "../../src/server/engine-contract.ts";
+import type { EngineStats } from "../../src/engine/stats.ts";
+import type { Engine } from "../../src/server/served-engine.ts";
 import { createApp } from "../../src/server/routes.ts";
 import { createService } from "../../src/server/server.ts";
 import type { ServerOptions } from "../../src/server/server.ts";
@@ -66,7 +67,14 @@ export class ScriptedEngine implements Engine {
       running: 2,
       kvBytes: 3,
       kvBytesLimit: 4,
+      stateBytes: 3,
       weightBytes: 5,
+      segments: 6,
+      promptTokens: 0,
+      generatedTokens: 0,
+      replayedTokens: 7,
+      yields: 0,
+      ended: { stop: 0, length: 0, cancelled: 0, error: 0 },
       steps: { count: 2, seconds: 0.3, buckets: [{ le: 0.1, count: 1 }] },
     };
   }

@@ -1,7 +1,8 @@
 import { startGeneration } from "../generation.ts";
 import type { ChoiceEvent, ChoicePlan, Generation } from "../generation.ts";
 import type { Service } from "../service.ts";
-import { dataFrame, SSE_HEADERS, sseBody, within } from "../sse.ts";
+import { dataFrame, SSE_HEADERS, sseBody } from "../sse.ts";
+import { within } from "../within.ts";
 import { collectChoices } from "./collect-choices.ts";
 import type { CollectedChoice } from "./collect-choices.ts";
 import { toErrorReply } from "./error-body.ts";
