@@ -11,7 +11,7 @@ export interface CommandDefinition<Options = object, Value = unknown> {
   examples: string[];
   /** `undefined`: there is nothing to print, the command spoke while it ran. */
   run(context: CommandContext, operands: string[], options: Options): Promise<Value>;
-  print?(value: NonNullable<Value>, context: CommandContext): string;
+  print?(value: NonNullable<Value>, options: Options): string;
   /** For a command that did its work and then judges it (a gate, a check): what to say on stderr and exit with. */
   verdict?(value: NonNullable<Value>): BlockllmError | null;
 }

@@ -11,7 +11,7 @@ export interface CommandContext {
   signal: AbortSignal;
   progress: Progress;
   /** Text for stdout as it comes (streamed answers); the command's value is printed by the runner. */
-  write(text: string): void;
+  write: (text: string) => void;
 }
 
 export interface GlobalOptions {

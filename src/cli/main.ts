@@ -30,7 +30,7 @@ async function runCommand({ command, operands, options, globals }: Invocation, s
     const value = (await command.run(context, operands, options)) ?? undefined;
     if (value === undefined) return 0;
     if (context.json) process.stdout.write(`${renderJson(value)}\n`);
-    else if (command.print !== undefined) process.stdout.write(`${command.print(value, context)}\n`);
+    else if (command.print !== undefined) process.stdout.write(`${command.print(value, options)}\n`);
     const verdict = command.verdict?.(value) ?? null;
     return verdict === null ? 0 : reportVerdict(verdict);
   } catch (error) {

@@ -1,11 +1,12 @@
 import { BlockllmError } from "../support/errors.ts";
 
-/** An option's text as a whole number of at least `least`. */
-export function wholeNumber(name: string, least: number): (text: string) => number {
+/** An option's text as a whole number from `least` to `most`, both included. */
+export function wholeNumber(name: string, least: number, most = Number.MAX_SAFE_INTEGER): (text: string) => number {
+  const range = most === Number.MAX_SAFE_INTEGER ? `of at least ${least}` : `from ${least} to ${most}`;
   return (text) => {
     const value = Number(text);
-    if (/^-?\d+$/.test(text) && value >= least && Number.isSafeInteger(value)) return value;
-    throw wrongValue(name, text, `a whole number of at least ${least}`);
+    if (/^-?\d+$/.test(text) && value >= least && value <= most) return value;
+    throw wrongValue(name, text, `a whole number ${range}`);
   };
 }
 

@@ -2,16 +2,26 @@ import { readFileSync } from "node:fs";
 import { Command } from "commander";
 import type { CommandDefinition } from "./command.ts";
 import { checkCommand } from "./commands/check.ts";
+import { dedupeCommand } from "./commands/dedupe.ts";
 import { doctorCommand } from "./commands/doctor.ts";
 import { gcCommand } from "./commands/gc.ts";
+import { generateCommand } from "./commands/generate.ts";
 import { listCommand } from "./commands/list.ts";
 import { planCommand } from "./commands/plan.ts";
 import { rmCommand } from "./commands/rm.ts";
+import { serveCommand } from "./commands/serve.ts";
+import { showCommand } from "./commands/show.ts";
+import { splitCommand } from "./commands/split.ts";
 import type { GlobalOptions } from "./context.ts";
 
 /** In the order a user meets them. */
 export const COMMANDS: CommandDefinition[] = [
+  splitCommand,
+  dedupeCommand,
   listCommand,
+  showCommand,
+  generateCommand,
+  serveCommand,
   planCommand,
   checkCommand,
   gcCommand,

@@ -9,6 +9,7 @@ describe("option values", () => {
       '--max-tokens is "0"; it must be a whole number of at least 1',
     );
     expect(() => wholeNumber("--max-tokens", 1)("1e3")).toThrow(/whole number/);
+    expect(() => wholeNumber("--port", 0, 65_535)("70000")).toThrow("it must be a whole number from 0 to 65535");
     expect(() => realNumber("--top-p", 0, 1)("1.1")).toThrow(/from 0 to 1/);
     expect(() => realNumber("--top-p", 0, 1)("")).toThrow(/from 0 to 1/);
   });

@@ -14,7 +14,7 @@ interface SplitModel {
 }
 
 interface Sharing {
-  models: unknown[];
+  models: number;
   blocks: number;
   logical_bytes: number;
   stored_bytes: number;
@@ -92,7 +92,7 @@ describe("split", () => {
 describe("dedupe", () => {
   it("adds up", async () => {
     const sharing = await runJson<Sharing>(folder, "dedupe");
-    expect(sharing.models).toHaveLength(DESK_MODELS.length);
+    expect(sharing.models).toBe(DESK_MODELS.length);
     expect(sharing.stored_bytes).toBeLessThan(sharing.logical_bytes);
     expect(sharing.ratio).toBeCloseTo(sharing.logical_bytes / sharing.stored_bytes, 6);
     expect(sharing.tiers.exact.saved_bytes).toBe(sharing.logical_bytes - sharing.stored_bytes);
@@ -108,7 +108,7 @@ describe("dedupe", () => {
 
   it("looks at some models alone", async () => {
     const sharing = await runJson<Sharing>(folder, "dedupe", "base", "hr");
-    expect(sharing.models).toHaveLength(2);
+    expect(sharing.models).toBe(2);
     expect(sharing.first_divergence).toMatchObject([{ layer: 4, kind: "attention" }]);
   });
 });
@@ -180,7 +180,14 @@ describe("generate", () => {
     }[];
     const answer = await runJson<{ text: string; finish_reason: string; usage: object }>(
       folder,
-      ...["generate", name, "--prompt", question!.prompt, "--max-tokens", "14", "--stop", " ."],
+      "generate",
+      name,
+      "--prompt",
+      question!.prompt,
+      "--max-tokens",
+      "14",
+      "--stop",
+      " .",
     );
     expect(`${answer.text.trim()} .`).toBe(question!.answer);
     expect(answer.finish_reason).toBe("stop");
@@ -238,7 +245,9 @@ describe("plan", () => {
   it("loads what is shared once", async () => {
     const plan = await runJson<{ bytes: number; bytes_per_model_deployment: number; memory: { tokens: number } }>(
       folder,
-      ...["plan", "--memory", "1GB"],
+      "plan",
+      "--memory",
+      "1GB",
     );
     expect(plan.bytes).toBeLessThan(plan.bytes_per_model_deployment / 1.5);
     expect(plan.memory.tokens).toBeGreaterThan(1000);

@@ -32,7 +32,10 @@ describe("the README", () => {
       env: { ...process.env, PATH: `${folder}/path:${process.env["PATH"]}`, CI: "true", BLOCKLLM_REPO: "" },
       timeout: 100_000,
     });
-    expect({ status, errors: String(stderr).match(/^(error|Warning|\s+at ).*/gm) }, `${stdout}\n${stderr}`).toEqual({
+    expect(
+      { status, errors: String(stderr).match(/^(error|Warning|\s+at ).*/gm) },
+      `${String(stdout)}\n${String(stderr)}`,
+    ).toEqual({
       status: 0,
       errors: null,
     });

@@ -1,0 +1,98 @@
+import { once } from "node:events";
+import { engineConfig } from "../../engine/engine-config.ts";
+import { type EngineClient, startEngine } from "../../engine/engine-client.ts";
+import { startServer } from "../../server/server.ts";
+import { openRepository } from "../../store/open-repository.ts";
+import { createLog } from "../../support/log.ts";
+import { loadTextModels } from "../../text/load-text-model.ts";
+import { defineCommand } from "../command.ts";
+import type { CommandContext } from "../context.ts";
+import { formatBytes, formatCount, formatDuration } from "../output/format.ts";
+import { renderJson } from "../output/json.ts";
+import { byteCount, commaSeparated, wholeNumber } from "../parse-values.ts";
+
+interface ServeOptions {
+  models?: string[];
+  host?: string;
+  port?: number;
+  kvMemory?: number;
+  maxBatchTokens?: number;
+}
+
+const DEFAULT_HOST = "127.0.0.1";
+const DEFAULT_PORT = 8080;
+const DEFAULTS = engineConfig();
+
+export const serveCommand = defineCommand<ServeOptions, void>({
+  usage: "serve",
+  summary: "one OpenAI-compatible server for every model; ends on SIGTERM when what it has is answered",
+  options: [
+    {
+      flags: "--models <names>",
+      help: "models to serve, with commas between them (default: all)",
+      parse: commaSeparated,
+    },
+    { flags: "--host <address>", help: `where to listen (default: ${DEFAULT_HOST}, this machine only)` },
+    {
+      flags: "--port <number>",
+      help: `0: any free one (default: ${DEFAULT_PORT})`,
+      parse: wholeNumber("--port", 0, 65_535),
+    },
+    {
+      flags: "--kv-memory <size>",
+      help: `memory for the keys and values of all sequences (default: ${formatBytes(DEFAULTS.kvMemoryBytes)})`,
+      parse: byteCount("--kv-memory"),
+    },
+    {
+      flags: "--max-batch-tokens <count>",
+      help: `tokens in one step, of all sequences together (default: ${DEFAULTS.maxBatchTokens})`,
+      parse: wholeNumber("--max-batch-tokens", DEFAULTS.prefillChunk + 1),
+    },
+  ],
+  examples: ["blockllm serve", "blockllm serve --models support,legal --port 8080 --kv-memory 4GB"],
+  async run(context, _operands, options) {
+    const engine = await loadEngine(context, options);
+    try {
+      await serveUntilStopped(context, engine, options);
+    } finally {
+      await engine.close();
+    }
+  },
+});
+
+async function loadEngine(context: CommandContext, options: ServeOptions): Promise<EngineClient> {
+  const { repositoryPath, progress, signal } = context;
+  const began = performance.now();
+  progress.start("loading models");
+  const engine = await startEngine({
+    repository: repositoryPath,
+    models: options.models ?? "all",
+    signal,
+    ...(options.kvMemory === undefined ? {} : { kvMemoryBytes: options.kvMemory }),
+    ...(options.maxBatchTokens === undefined ? {} : { maxBatchTokens: options.maxBatchTokens }),
+  });
+  const { weightBytes } = await engine.stats();
+  const took = formatDuration(performance.now() - began);
+  progress.succeed(
+    `loaded ${formatCount(engine.models.length, "model")}, ${formatBytes(weightBytes)} of weights, in ${took}`,
+  );
+  return engine;
+}
+
+async function serveUntilStopped(context: CommandContext, engine: EngineClient, options: ServeOptions): Promise<void> {
+  const repository = await openRepository(context.repositoryPath);
+  const documents = new Map(engine.models.map(({ name, document }) => [name, document]));
+  const server = await startServer({
+    engine,
+    texts: await loadTextModels(repository, documents),
+    host: options.host ?? DEFAULT_HOST,
+    port: options.port ?? DEFAULT_PORT,
+    log: createLog((line) => void (context.quiet || process.stderr.write(line))),
+  });
+  const models = engine.models.map(({ name }) => name);
+  context.write(context.json ? `${renderJson({ url: server.url, models })}\n` : `listening on ${server.url}\n`);
+  if (!context.signal.aborted) await once(context.signal, "abort");
+  context.progress.start("finishing what is running");
+  await server.close();
+  context.progress.succeed("stopped");
+}

@@ -1,0 +1,82 @@
+import { type AddModelOptions, addModel } from "../../store/add-model.ts";
+import { openRepository } from "../../store/open-repository.ts";
+import type { Repository } from "../../store/repository.ts";
+import { reportSharing, type SharingReport } from "../../store/sharing.ts";
+import { BlockllmError } from "../../support/errors.ts";
+import { defineCommand } from "../command.ts";
+import type { CommandContext } from "../context.ts";
+import { formatBytes, formatCount, formatDuration, formatPercent } from "../output/format.ts";
+import { type Split, type SplitModel, printSplit } from "../output/split.ts";
+
+interface SplitOptions {
+  name?: string;
+  as?: string;
+  replace?: boolean;
+}
+
+export const splitCommand = defineCommand<SplitOptions, Split>({
+  usage: "split <path...>",
+  summary: "take models apart into the repository",
+  options: [
+    { flags: "--name <name>", help: "name of the model (default: its folder's)" },
+    { flags: "--as <tag>", help: "tag, where several versions of one name are kept (default: latest)" },
+    { flags: "--replace", help: "take the name over from the model that has it" },
+  ],
+  examples: [
+    "blockllm split ./support-bot ./legal-bot ./hr-bot",
+    "blockllm split ./exports/model.onnx --name support --as v2",
+  ],
+  async run(context, paths, options) {
+    if (options.name !== undefined && paths.length > 1) {
+      throw new BlockllmError("usage", `--name is given for ${paths.length} models at once`, {
+        hint: "split them one by one, or leave --name out: each is called like its folder",
+      });
+    }
+    const repository = await openRepository(context.repositoryPath, { create: true });
+    const models: SplitModel[] = [];
+    for (const path of paths) models.push(await splitOne(context, repository, { path, ...options }));
+    addSharing(models, await reportSharing(repository));
+    return { models };
+  },
+  print: printSplit,
+});
+
+async function splitOne(
+  { progress, signal }: CommandContext,
+  repository: Repository,
+  { path, ...options }: SplitOptions & { path: string },
+): Promise<SplitModel> {
+  const began = performance.now();
+  progress.start(`splitting ${path}`);
+  const settings: AddModelOptions = {
+    ...options,
+    signal,
+    onProgress: ({ bytes }) => progress.update(`splitting ${path}: ${formatBytes(bytes)}`),
+  };
+  const { name, digest, document } = await addModel(repository, path, settings);
+  // As of now: of two equal models in one command the first one brings the bytes and the second none.
+  const { per_model } = await reportSharing(repository);
+  const sharing = per_model.find((model) => model.name === name)!;
+  const milliseconds = performance.now() - began;
+  const there = formatPercent(1 - sharing.unique_bytes / Math.max(1, sharing.bytes));
+  const blocks = document.opaque ? "kept whole" : formatCount(document.chain.length, "block");
+  progress.succeed(`${name}: ${blocks}, ${there} was there already, ${formatDuration(milliseconds)}`);
+  return {
+    name,
+    digest,
+    blocks: sharing.blocks,
+    bytes: sharing.bytes,
+    unique_bytes: sharing.unique_bytes,
+    exporter: document.exporter,
+    family: document.family,
+    precision: document.precision,
+    opaque: document.opaque,
+    warnings: document.warnings,
+    milliseconds: Math.round(milliseconds),
+  };
+}
+
+/** With whom blocks are shared is known once all are in. */
+function addSharing(models: SplitModel[], { per_model }: SharingReport): void {
+  for (const model of models) model.blocks = per_model.find(({ name }) => name === model.name)!.blocks;
+}

@@ -1,0 +1,79 @@
+import type { BlockSharing, ModelSharing, SharingReport } from "../../store/sharing.ts";
+import { formatBytes, formatCount, formatPercent, shortDigest } from "./format.ts";
+import { renderTable } from "./table.ts";
+
+/** Models in the rows, layers in the columns: where two models' blocks are equal, they show the same letter. */
+export function printSharing(report: SharingReport): string {
+  if (report.models === 0) return "no models yet: `blockllm split <folder>` adds one";
+  const saved = report.logical_bytes - report.stored_bytes;
+  return [
+    printModels(report.per_model),
+    "",
+    printMap(report.per_model),
+    "",
+    `${formatCount(report.models, "model")}, ${formatCount(report.blocks, "block")}, ${report.tiers.exact.blocks} of them shared`,
+    `${formatBytes(report.stored_bytes)} stored for ${formatBytes(report.logical_bytes)} of models: ` +
+      `${formatBytes(saved)} saved (${formatPercent(saved / Math.max(1, report.logical_bytes))}), ratio ${report.ratio.toFixed(2)}`,
+  ].join("\n");
+}
+
+/** One model's blocks with their digests and who else has them. */
+export function printBlocks(blocks: BlockSharing[]): string {
+  return renderTable(
+    [{ head: "block" }, { head: "digest" }, { head: "size", align: "right" }, { head: "shared with" }],
+    blocks.map((block) => [nameOf(block), shortDigest(block.digest), formatBytes(block.bytes), sharingOf(block)]),
+  );
+}
+
+function printModels(models: ModelSharing[]): string {
+  return renderTable(
+    [
+      { head: "model" },
+      { head: "size", align: "right" },
+      { head: "its own", align: "right" },
+      { head: "shared", align: "right" },
+      { head: "blocks shared", align: "right" },
+    ],
+    models.map(({ name, bytes, unique_bytes, blocks }) => [
+      name,
+      formatBytes(bytes),
+      formatBytes(unique_bytes),
+      formatPercent(1 - unique_bytes / Math.max(1, bytes)),
+      `${blocks.filter(({ shared_with }) => shared_with.length > 0).length} of ${blocks.length}`,
+    ]),
+  );
+}
+
+const OWN = ".";
+
+/**
+ * A row per model, a letter per block in the order of the chain. The same letter in two rows is the same block; a dot
+ * is a block that only this model has. Letters are the models', first come first served.
+ */
+function printMap(models: ModelSharing[]): string {
+  const owners = new Map<string, number>();
+  models.forEach(({ blocks }, index) => {
+    for (const { digest } of blocks) if (!owners.has(digest)) owners.set(digest, index);
+  });
+  const rows = models.map(({ name, blocks }) => [
+    name,
+    blocks.map((block) => (block.shared_with.length === 0 ? OWN : letter(owners.get(block.digest)!))).join(""),
+  ]);
+  return renderTable(
+    [{ head: "model" }, { head: `blocks in order; same letter: same block; "${OWN}": its own` }],
+    rows,
+  );
+}
+
+function letter(index: number): string {
+  return "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"[index] ?? "*";
+}
+
+function nameOf({ kind, layer }: BlockSharing): string {
+  return layer === null ? kind : `${kind} ${layer}`;
+}
+
+function sharingOf({ shared_with, shared_tensor_bytes }: BlockSharing): string {
+  if (shared_with.length > 0) return shared_with.join(", ");
+  return shared_tensor_bytes === 0 ? "" : `${formatBytes(shared_tensor_bytes)} of its tensors`;
+}

@@ -1,0 +1,44 @@
+import { readFile } from "node:fs/promises";
+import { z } from "zod";
+import { BlockllmError } from "../support/errors.ts";
+import { reasonOf } from "../support/reason.ts";
+import { encodeChat, encodePrompt, type TextModel } from "../text/text-model.ts";
+
+/** The three ways to give a prompt; exactly one of them. */
+export interface PromptOptions {
+  prompt?: string;
+  messages?: string;
+  tokens?: number[];
+}
+
+/** Token ids of whichever way was chosen. `text`: null when the model came without a tokenizer. */
+export async function encodeChosenPrompt(options: PromptOptions, text: TextModel | null): Promise<number[]> {
+  const { prompt, messages, tokens } = options;
+  const given = [prompt, messages, tokens].filter((way) => way !== undefined).length;
+  if (given !== 1) {
+    throw new BlockllmError("usage", `${given} of --prompt, --messages and --tokens are given; it must be one`, {
+      hint: 'blockllm generate <model> --prompt "..."',
+    });
+  }
+  if (tokens !== undefined) return tokens;
+  if (text === null) {
+    throw new BlockllmError("tokenizer_missing", "the model came without a tokenizer, and text needs one", {
+      hint: "give token ids with --tokens, or split the model again with its tokenizer.json",
+    });
+  }
+  return prompt === undefined ? encodeChat(text, await readMessages(messages!)) : encodePrompt(text, prompt);
+}
+
+const MESSAGES = z.array(z.object({ role: z.string(), content: z.string() })).min(1);
+
+async function readMessages(file: string): Promise<z.infer<typeof MESSAGES>> {
+  try {
+    return MESSAGES.parse(JSON.parse(await readFile(file, "utf8")));
+  } catch (cause) {
+    const reason = cause instanceof z.ZodError ? (cause.issues[0]?.message ?? "") : reasonOf(cause);
+    throw new BlockllmError("usage", `--messages ${file}: ${reason}`, {
+      hint: 'the file holds JSON like [{"role": "user", "content": "..."}]',
+      cause,
+    });
+  }
+}
