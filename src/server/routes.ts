@@ -4,7 +4,7 @@ import { BlockllmError } from "../support/errors.ts";
 import { health } from "./health.ts";
 import { chatCompletions } from "./openai/chat-completions.ts";
 import { completions } from "./openai/completions.ts";
-import { errorResponse } from "./openai/error-body.ts";
+import { clientGone, errorResponse } from "./openai/error-body.ts";
 import { listModels, showModel } from "./openai/models.ts";
 import type { RouteEnv } from "./route-env.ts";
 import type { Service } from "./service.ts";
@@ -51,6 +51,8 @@ export function createApp(service: Service): Hono<RouteEnv> {
     });
   });
   app.onError((error, context) => {
+    // Whoever breaks off in the middle of a request makes its reading fail: nobody is there to be told.
+    if (context.req.raw.signal.aborted) return errorResponse(clientGone());
     const response = errorResponse(error);
     // 503 is the server's own decision: draining, or no memory for the model.
     if (response.status >= 500 && response.status !== 503) {

@@ -1,6 +1,6 @@
 import type { EngineEvent, EngineRequest, ServedModel } from "../../src/engine/request.ts";
 import type { EngineStats } from "../../src/engine/stats.ts";
-import type { Engine } from "../../src/server/served-engine.ts";
+import type { Engine, EngineHandle } from "../../src/server/served-engine.ts";
 import { createApp } from "../../src/server/routes.ts";
 import { createService } from "../../src/server/server.ts";
 import type { ServerOptions } from "../../src/server/server.ts";
@@ -25,7 +25,7 @@ export class ScriptedEngine implements Engine {
     this.#script = script;
   }
 
-  submit(request: EngineRequest) {
+  submit(request: EngineRequest): EngineHandle {
     this.requests.push(request);
     const events = new Channel<EngineEvent>();
     let open = true;

@@ -44,7 +44,9 @@ test("a client that hangs up while it waits for a whole answer cancels every cho
 });
 
 test("a client that hangs up in the middle of its request's body costs nothing", async () => {
-  const { server, engine } = await start(() => saying("x"));
+  const errors: unknown[] = [];
+  const log = { info: () => {}, error: (message: string) => errors.push(message) };
+  const { server, engine } = await start(() => saying("x"), { log });
   const socket = connect(Number(new URL(server.url).port), "127.0.0.1");
   socket.write("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{");
   await new Promise((resolve) => setTimeout(resolve, 20));
@@ -52,6 +54,7 @@ test("a client that hangs up in the middle of its request's body costs nothing",
   await once(socket, "close");
   expect((await ask(server, HELLO)).status).toBe(200);
   expect(engine.requests).toHaveLength(1);
+  expect(errors).toEqual([]);
 });
 
 test("while draining, running answers finish and new ones are refused", async () => {

@@ -30,6 +30,11 @@ const STATUS_HEADERS: Record<number, Record<string, string>> = {
   503: { "retry-after": "1" },
 };
 
+/** Seen by nobody but the metrics, as status 499. */
+export function clientGone(): BlockllmError {
+  return new BlockllmError("interrupted", "the client has closed the connection");
+}
+
 function reply(
   status: number,
   { message, param, code }: { message: string; param: string | null; code: string },

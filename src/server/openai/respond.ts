@@ -5,7 +5,7 @@ import { dataFrame, SSE_HEADERS, sseBody } from "../sse.ts";
 import { within } from "../within.ts";
 import { collectChoices } from "./collect-choices.ts";
 import type { CollectedChoice } from "./collect-choices.ts";
-import { toErrorReply } from "./error-body.ts";
+import { clientGone, toErrorReply } from "./error-body.ts";
 import { toChunks, toUsage } from "./to-chunks.ts";
 import type { ChunkStream } from "./to-chunks.ts";
 
@@ -29,11 +29,12 @@ export async function respond(
   signal.addEventListener("abort", () => generation.cancel(), { once: true });
   // The client may have left while the prompt was read.
   if (signal.aborted) generation.cancel();
-  return shape.stream ? respondInFrames(service, generation, shape) : respondAtOnce(generation, shape);
+  return shape.stream ? respondInFrames(service, generation, shape) : respondAtOnce(generation, shape, signal);
 }
 
-async function respondAtOnce({ events }: Generation, shape: ResponseShape): Promise<Response> {
+async function respondAtOnce({ events }: Generation, shape: ResponseShape, signal: AbortSignal): Promise<Response> {
   const choices = await collectChoices(events);
+  if (signal.aborted) throw clientGone();
   const completionTokens = choices.reduce((sum, choice) => sum + choice.completionTokens, 0);
   const { id, created, model } = shape.head;
   return Response.json({
