@@ -8,7 +8,7 @@ import { layOutBatch, rankChains, type PlacedItem } from "./batch-layout.ts";
 import type { BatchItem, Executor } from "./executor.ts";
 import { RotaryBatch } from "./rotary-batch.ts";
 import { readRotaryTables } from "./rotary-tables.ts";
-import type { RotaryTable } from "./rotary-rows.ts";
+import type { RotaryTable } from "../../chain/rotary-rows.ts";
 import { gatherRows, joinRanges, RowStore, SpareBuffers, type RowRange } from "./row-store.ts";
 import { SessionPool } from "./session-pool.ts";
 import { walkStages, type StageMember, type WalkStage } from "./walk-stages.ts";

@@ -1,5 +1,5 @@
 import type { RotarySpec } from "../../blocks/block.ts";
-import { rotaryRows, type RotaryRows, type RotaryTable } from "./rotary-rows.ts";
+import { rotaryRows, type RotaryRows, type RotaryTable } from "../../chain/rotary-rows.ts";
 import { countRows, gatherRows, joinRanges, type RowRange } from "./row-store.ts";
 
 /** The cos and sin rows of one step: made once per specification for the whole flat batch. */

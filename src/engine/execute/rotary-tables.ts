@@ -1,7 +1,7 @@
 import type { RotarySpec, TensorEntry } from "../../blocks/block.ts";
 import type { BlockSource } from "../../chain/resolve-chain.ts";
 import { toNumbers } from "../../onnx/tensor-data.ts";
-import type { RotaryTable } from "./rotary-rows.ts";
+import type { RotaryTable } from "../../chain/rotary-rows.ts";
 import type { WalkStage } from "./walk-stages.ts";
 
 /** The stored tables of every rotary specification that has them. */

@@ -1,5 +1,5 @@
-import type { RotarySpec } from "../../blocks/block.ts";
-import { BlockllmError } from "../../support/errors.ts";
+import type { RotarySpec } from "../blocks/block.ts";
+import { BlockllmError } from "../support/errors.ts";
 
 /** Makes the cos and sin rows [N, dim / 2] of one rotary specification (RoPE, arXiv 2104.09864). */
 export interface RotaryRows {
