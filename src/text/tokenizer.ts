@@ -15,6 +15,8 @@ export interface Tokenizer {
   piece(token: number): TokenPiece;
   /** The id of the token that is written so in the vocabulary. */
   tokenId(name: string): number | undefined;
+  /** No token stands for more UTF-16 units of text than so many. */
+  longestToken: number;
 }
 
 export interface TokenPiece {
@@ -55,7 +57,16 @@ export function createTokenizer(tokenizerJson: object, config: object): Tokenize
       return { text, bytes: pieceBytes(text, name) };
     },
     tokenId: (name) => hub.token_to_id(name),
+    // A byte-level name has a character per byte, which is at least one per UTF-16 unit.
+    longestToken: Math.max(1, longestName(hub.get_vocab())),
   };
+}
+
+/** A vocabulary with holes has one name that is undefined. */
+function longestName(vocabulary: ReadonlyMap<string | undefined, number>): number {
+  let longest = 0;
+  for (const name of vocabulary.keys()) longest = Math.max(longest, name?.length ?? 0);
+  return longest;
 }
 
 function openHubTokenizer(tokenizerJson: object, config: object): HubTokenizer {

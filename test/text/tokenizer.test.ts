@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { encodePrompt } from "../../src/text/text-model.ts";
 import { createTokenizer } from "../../src/text/tokenizer.ts";
 import { deskText, sentencePieceTokenizer } from "./sample-tokenizers.ts";
 
@@ -40,6 +41,18 @@ test("a SentencePiece piece keeps its space and its byte", () => {
   const world = tokenizer.tokenId("▁world")!;
   expect(tokenizer.piece(world).text).toBe(" world");
   expect(tokenizer.piece(tokenizer.tokenId("<0xE2>")!)).toEqual({ text: "\uFFFD", bytes: [0xe2] });
+});
+
+test("a text far too long is refused before it is tokenized", () => {
+  const text = deskText();
+  const { longestToken } = text.tokenizer;
+  expect(encodePrompt(text, "e".repeat(64 * longestToken), 64).length).toBeGreaterThan(64);
+  expect(() => encodePrompt(text, "e".repeat(64 * longestToken + 1), 64)).toThrow(
+    expect.objectContaining({
+      code: "context_length_exceeded",
+      message: `the prompt has ${64 * longestToken + 1} characters, at least 65 tokens; the model holds 64`,
+    }),
+  );
 });
 
 test("a tokenizer of an unknown kind is refused with the reason", () => {

@@ -25,7 +25,7 @@ export async function chatCompletions(context: Context<RouteEnv>, service: Servi
   const model = findModel(service.engine, fields.model, caller);
   context.set("model", model.name);
   const text = requireText(service.texts, model, "a chat");
-  const tokens = encodeChat(text, toMessages(fields));
+  const tokens = encodeChat(text, toMessages(fields), model.contextLength);
   const plans = planChoices(
     {
       model,

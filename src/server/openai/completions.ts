@@ -35,7 +35,7 @@ export async function completions(context: Context<RouteEnv>, service: Service):
   const model = findModel(service.engine, fields.model, caller);
   context.set("model", model.name);
   const text = textFor(fields, model, service.texts);
-  const prompts = toPrompts(fields, text);
+  const prompts = toPrompts(fields, text, model.contextLength);
   const spec = {
     model,
     text,
@@ -76,11 +76,11 @@ function hasText(prompt: CompletionRequest["prompt"]): boolean {
   return typeof prompt === "string" || typeof prompt[0] === "string";
 }
 
-function toPrompts(fields: CompletionRequest, text: TextModel | null): Prompt[] {
+function toPrompts(fields: CompletionRequest, text: TextModel | null, tokenLimit: number): Prompt[] {
   const { prompt } = fields;
   const several = typeof prompt === "string" || isTokens(prompt) ? [prompt] : prompt;
   return several.map((one) => {
-    const tokens = typeof one === "string" ? encodePrompt(text!, one) : one;
+    const tokens = typeof one === "string" ? encodePrompt(text!, one, tokenLimit) : one;
     const echo = typeof one === "string" ? one : (text?.tokenizer.decode(one) ?? "");
     return { tokens, echo: fields.echo ? echo : "" };
   });
