@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { BlockllmError } from "../support/errors.ts";
 import { errorCode } from "./storage-error.ts";
 
-const WAIT_MS = 10_000;
+const WAIT_MS = 30_000;
 const FIRST_PAUSE_MS = 2;
 const LONGEST_PAUSE_MS = 100;
 

@@ -1,6 +1,7 @@
 import type { BlockDocument, Digest } from "../blocks/block.ts";
 import { canonicalJson } from "../fingerprint/canonical-json.ts";
 import { BlockllmError } from "../support/errors.ts";
+import { syncFolder } from "./blob-folder.ts";
 import { ANNOTATIONS, ARTIFACT_TYPE, type Descriptor, MEDIA_TYPES } from "./descriptor.ts";
 import { blockSchema, type Index, type Manifest, manifestSchema, modelSchema } from "./document-schemas.ts";
 import { parseDocument, readSmallBlob } from "./documents.ts";
@@ -9,7 +10,7 @@ import { readIndex, updateIndex } from "./index-file.ts";
 import { makeManifest, type StoredBlock } from "./manifest.ts";
 import type { ModelDocument } from "./model-document.ts";
 import { canonicalModelName, modelNameOf } from "./model-name.ts";
-import { blobMissing, blobWrongSize } from "./storage-error.ts";
+import { blobWrongSize } from "./storage-error.ts";
 
 /** A model in index.json. */
 export interface ModelEntry {
@@ -106,7 +107,12 @@ export class Repository {
       if (before && before.digest !== stored.digest && !options.replace) throw nameTaken(canonicalName);
       // Collections run under this lock too: what is there now stays, because from here on the index refers to it.
       await this.#demandAll([config, stored, ...manifest.layers]);
-      return { ...index, manifests: [...index.manifests.filter((found) => found !== before), entry] };
+      // A reused blob may be another process's, renamed and not yet synced.
+      await syncFolder(this.blobs.folder.blobs);
+      return {
+        ...index,
+        manifests: [...index.manifests.filter((found) => modelNameOf(found) !== canonicalName), entry],
+      };
     };
     await updateIndex(this.blobs.folder, addEntry, options.signal ? { signal: options.signal } : {});
     return { name: canonicalName, digest: stored.digest, size: stored.size, document, manifest };
@@ -130,10 +136,18 @@ export class Repository {
     const name = modelNameOf(found);
     if (name === null || found.mediaType !== MEDIA_TYPES.manifest) return null;
     const entry = { name, digest: found.digest, size: found.size };
-    // skopeo and others copy a manifest without repeating its artifactType in the index.
-    const isModel =
-      found.artifactType === ARTIFACT_TYPE || (await this.#readManifest(entry)).config.mediaType === MEDIA_TYPES.model;
-    return isModel ? entry : null;
+    return found.artifactType === ARTIFACT_TYPE || (await this.#isModel(entry)) ? entry : null;
+  }
+
+  /** skopeo and others copy a manifest without repeating its artifactType in the index. */
+  async #isModel(entry: ModelEntry): Promise<boolean> {
+    try {
+      return (await this.#readManifest(entry)).config.mediaType === MEDIA_TYPES.model;
+    } catch (error) {
+      // Damaged: listed all the same, so that reading it says what is wrong, and it can be removed.
+      if (error instanceof BlockllmError) return true;
+      throw error;
+    }
   }
 
   async #readManifest(entry: ModelEntry): Promise<Manifest> {
@@ -153,7 +167,6 @@ export class Repository {
 
   async #demandAll(needed: Descriptor[]): Promise<void> {
     for (const { digest, size } of needed) {
-      if (!(await this.blobs.has(digest))) throw blobMissing(digest, this.root);
       const stored = await this.blobs.size(digest);
       if (stored !== size) throw blobWrongSize(digest, stored, size);
     }

@@ -23,6 +23,11 @@ export async function explainWriteError(error: unknown, folder: string, bytes: n
         hint: "check the folder's owner and permissions, or choose another with --repo",
         cause: error,
       });
+    case "ENOENT":
+      return new BlockllmError("io_failed", `a half-written file in ${folder} was removed by another process`, {
+        hint: "run the command again; `blockllm gc --grace 0` is for a repository that nobody is writing to",
+        cause: error,
+      });
     default:
       return error;
   }

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { chmod, mkdir, open, readdir, readFile, stat, truncate, utimes, writeFile } from "node:fs/promises";
+import { chmod, mkdir, open, readdir, readFile, rm, stat, truncate, utimes, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 
 import { describe, expect, it, onTestFinished, vi } from "vitest";
@@ -84,6 +84,16 @@ describe("FileBlobStore", () => {
     expect(await readdir(store.folder.incoming)).toEqual([]);
     expect(await readdir(store.folder.blobs)).toEqual([]);
     await store.putStream({ mediaType: TYPE, stream: () => chunks });
+  });
+
+  it("says io_failed when a collection without grace takes the file away while it is written", async () => {
+    const store = new FileBlobStore(await temporaryFolder());
+    const source = async function* () {
+      yield randomBytes(5 << 20);
+      for (const name of await readdir(store.folder.incoming)) await rm(join(store.folder.incoming, name));
+      yield randomBytes(5 << 20);
+    };
+    await expect(store.putStream({ mediaType: TYPE, stream: source })).rejects.toMatchObject({ code: "io_failed" });
   });
 
   it("does not list files that are no blobs", async () => {

@@ -164,6 +164,21 @@ describe("Repository", () => {
     expect(await repository.listModels()).toHaveLength(1);
   });
 
+  it("lists a damaged model of another tool, says what is wrong when it is read, and removes it", async () => {
+    const root = await temporaryFolder();
+    const repository = await openRepository(root, { create: true });
+    const { digest } = await putSmallModel(repository, "bot", randomModel(1));
+    await putSmallModel(repository, "sound", randomModel(1));
+    const index = JSON.parse(await readFile(join(root, "index.json"), "utf8"));
+    delete index.manifests[0].artifactType;
+    await writeFile(join(root, "index.json"), JSON.stringify(index));
+    await repository.blobs.remove(digest);
+    expect(await repository.listModels()).toHaveLength(2);
+    await expect(repository.readModel("bot")).rejects.toMatchObject({ code: "blob_missing" });
+    await repository.removeModel("bot");
+    expect((await repository.listModels()).map(({ name }) => name)).toEqual(["sound"]);
+  });
+
   it("refuses a document that is not one", async () => {
     const repository = await openRepository(await temporaryFolder(), { create: true });
     const { digest } = await repository.blobs.put(Buffer.from("{}"), "x");
