@@ -15,8 +15,12 @@ export interface Movement {
  * `parameters(i)` gives input i as numbers (axes, shapes, starts). With `dimsOnly` no index is made.
  */
 export function movements(node: GraphNode, dims: number[][], parameters: Parameters): Movement[] | null {
-  const move = OPERATORS[node.opType];
-  return move === undefined || (node.domain !== "" && node.domain !== "com.microsoft") ? null : move(node, dims, parameters);
+  return isMovement(node) ? OPERATORS[node.opType]!(node, dims, parameters) : null;
+}
+
+/** Does the operator only say which element of the input each element of the output is? */
+export function isMovement({ opType, domain }: GraphNode): boolean {
+  return Object.hasOwn(OPERATORS, opType) && (domain === "" || domain === "com.microsoft");
 }
 
 export interface Parameters {

@@ -5,7 +5,7 @@ import { knownOperator } from "./known-operators.ts";
 import { LIFTS } from "./lifts.ts";
 import type { Lifter } from "./lifter.ts";
 import { moveForms } from "./form.ts";
-import { intAttribute, movements, positive } from "./movement.ts";
+import { intAttribute, isMovement, movements, positive } from "./movement.ts";
 import { tableByPosition } from "./lift-linear.ts";
 import { count, known, lazyKnown, Unliftable, type Form, type Known, type Value } from "./value.ts";
 import { reshapeWeight, transposeWeight, wholeWeight } from "./weights.ts";
@@ -82,6 +82,7 @@ function pick(data: Known[], from: Int32Array | null, input: Uint16Array | null)
 
 function moveKnown(node: GraphNode, value: Known, parameters: (input: number) => Known | null): Value[] | null {
   const { weight } = value;
+  if (!isMovement(node)) return null;
   if (weight !== null && count(value.dims) > LARGE_WEIGHT) {
     if (node.opType === "Transpose" && value.dims.length === 2) return [{ ...value, dims: value.dims.toReversed(), weight: transposeWeight(weight), read: unreadable(node) }];
     if (node.opType !== "Identity" && node.opType !== "Reshape") throw new Unliftable(node.name, `${node.opType} of a large weight`);
