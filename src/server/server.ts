@@ -17,6 +17,7 @@ import { within } from "./within.ts";
 import { createAuthenticate } from "./tenant-auth.ts";
 import type { TenantAccess } from "./tenant-auth.ts";
 
+/** Milliseconds between looks for connections that have become idle while the server closes. */
 const SWEEP_MS = 20;
 
 export interface ServerOptions {
@@ -42,7 +43,7 @@ export interface RunningServer {
   close(): Promise<void>;
 }
 
-/** Serves the engine's models over HTTP. @throws `address_in_use` */
+/** Serves the engine's models over HTTP. @throws `address_in_use`; `usage` for an address that cannot be listened on */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
   const service = createService(options);
   const app = createApp(service);
@@ -73,13 +74,22 @@ export function createService(options: Omit<ServerOptions, "host" | "port">): Se
 
 function listen(server: Server, { host, port }: ServerOptions): Promise<void> {
   return new Promise((resolve, reject) => {
-    server.once("error", (cause: NodeJS.ErrnoException) => {
-      if (cause.code !== "EADDRINUSE") return reject(cause);
-      const hint = `Give another one: --port ${port + 1}`;
-      reject(new BlockllmError("address_in_use", `another process listens on ${host}:${port}`, { hint, cause }));
-    });
+    server.once("error", (cause: NodeJS.ErrnoException) => reject(cannotListen(cause, { host, port })));
     server.listen(port, host, resolve);
   });
+}
+
+function cannotListen(
+  cause: NodeJS.ErrnoException,
+  { host, port }: Pick<ServerOptions, "host" | "port">,
+): BlockllmError {
+  if (cause.code === "EADDRINUSE") {
+    const hint = `Give another one: --port ${port + 1}`;
+    return new BlockllmError("address_in_use", `another process listens on ${host}:${port}`, { hint, cause });
+  }
+  // EACCES: a port below 1024; EADDRNOTAVAIL, ENOTFOUND: a host that is not this machine.
+  const hint = "Give an address of this machine and a port that this user may open: --host 127.0.0.1 --port 8080";
+  return new BlockllmError("usage", `cannot listen on ${host}:${port}: ${cause.message}`, { hint, cause });
 }
 
 function formatUrl(server: Server): string {

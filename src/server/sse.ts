@@ -33,7 +33,7 @@ export function sseBody(frames: AsyncGenerator<string, void>, options: SseOption
   return new ReadableStream<Uint8Array>(
     {
       async pull(controller) {
-        pending ??= frames.next();
+        pending ??= nextFrame(frames);
         const result = await within(pending, options.heartbeatMs);
         if (gone) return;
         if (result === "late") return controller.enqueue(encoder.encode(HEARTBEAT_FRAME));
@@ -49,4 +49,11 @@ export function sseBody(frames: AsyncGenerator<string, void>, options: SseOption
     },
     { highWaterMark: 0 },
   );
+}
+
+/** Handled already, in case the client leaves while it is awaited and nobody asks for the outcome. */
+function nextFrame(frames: AsyncGenerator<string, void>): Promise<IteratorResult<string, void>> {
+  const next = frames.next();
+  next.catch(() => {});
+  return next;
 }

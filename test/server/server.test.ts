@@ -23,6 +23,13 @@ test("an address in use is said with the number to try next", async () => {
   });
 });
 
+test("an address of another machine is the user's mistake", async () => {
+  await expect(start(() => saying("x"), { host: "192.0.2.1" })).rejects.toMatchObject({
+    code: "usage",
+    message: expect.stringContaining("cannot listen on 192.0.2.1:0"),
+  });
+});
+
 test("a client that hangs up in the middle of a stream cancels every choice", async () => {
   const { server, engine } = await start(() => sayingWithoutEnd("eva holds"));
   const leaving = new AbortController();

@@ -51,6 +51,8 @@ async function respondInFrames(service: Service, generation: Generation, shape: 
   const { heartbeatMs } = service.limits;
   // An error before the first token still gets its HTTP status; a slow prompt gets headers and heartbeats in time.
   const first = generation.events.next();
+  // Nobody reads it when the client leaves before the stream begins; an error there must not end the process.
+  first.catch(() => {});
   await within(first, heartbeatMs);
   const frames = toFrames(toChunks(startingWith(first, generation.events), shape), service);
   return new Response(sseBody(frames, { heartbeatMs, onGone: () => generation.cancel() }), { headers: SSE_HEADERS });

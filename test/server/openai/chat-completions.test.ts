@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import type { EngineEvent } from "../../../src/engine/request.ts";
+import { Channel } from "../../../src/support/channel.ts";
 import { BlockllmError } from "../../../src/support/errors.ts";
 import { delta, desk, json, saying, sayingWithoutEnd, testServer } from "../scripted-engine.ts";
 
@@ -184,4 +185,22 @@ test("every answer ends with exactly one finish reason", async () => {
   const text = await (await post(PATH, { ...QUESTION, stream: true, n: 4 })).text();
   const reasons = text.match(/"finish_reason":"\w+"/g);
   expect(reasons).toEqual(Array<string>(4).fill('"finish_reason":"length"'));
+});
+
+test("an error that comes when the client has long left ends nothing else", async () => {
+  const { post, engine } = testServer(() => [], { limits: { heartbeatMs: 1 } });
+  const events = new Channel<EngineEvent>();
+  engine.submit = () => ({ events, cancel: () => {} });
+  const response = await post(PATH, { ...QUESTION, stream: true });
+  await response.body!.cancel();
+  events.push({
+    type: "request-end",
+    reason: "error",
+    error: new BlockllmError("engine_failed", "late"),
+    promptTokens: 1,
+    completionTokens: 0,
+  });
+  // An unhandled rejection would fail the run.
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  expect(response.status).toBe(200);
 });
