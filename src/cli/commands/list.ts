@@ -1,5 +1,6 @@
 import type { Digest } from "../../blocks/block.ts";
 import { openRepository } from "../../store/open-repository.ts";
+import { reportSharing } from "../../store/sharing.ts";
 import { defineCommand } from "../command.ts";
 import { formatBytes } from "../output/format.ts";
 import { renderTable } from "../output/table.ts";
@@ -25,22 +26,12 @@ export const listCommand = defineCommand<object, ModelList>({
   examples: ["blockllm list", "blockllm list --json"],
   async run({ repositoryPath }) {
     const repository = await openRepository(repositoryPath);
+    const { per_model } = await reportSharing(repository);
     const models = [];
-    for (const entry of await repository.listModels()) {
-      const { document } = await repository.readModelEntry(entry);
-      const { family, exporter, precision, layers, opaque, chain } = document;
-      const bytes = chain.reduce((sum, block) => sum + block.bytes, 0);
-      models.push({
-        name: entry.name,
-        digest: entry.digest,
-        family,
-        exporter,
-        precision,
-        layers,
-        blocks: chain.length,
-        opaque,
-        bytes,
-      });
+    for (const { name, digest, bytes, blocks } of per_model) {
+      const { document } = await repository.readModel(name);
+      const { family, exporter, precision, layers, opaque } = document;
+      models.push({ name, digest, family, exporter, precision, layers, blocks: blocks.length, opaque, bytes });
     }
     return { models };
   },

@@ -1,4 +1,4 @@
-import type { Chain } from "../../chain/chain.ts";
+import { type Chain, keyValueBytesPerToken } from "../../chain/chain.ts";
 import { planChains, type Plan } from "../../chain/plan.ts";
 import { resolveChain } from "../../chain/resolve-chain.ts";
 import { openRepository } from "../../store/open-repository.ts";
@@ -45,18 +45,14 @@ export const planCommand = defineCommand<PlanOptions, PlanReport>({
 });
 
 function report(chains: Chain[], memory: number | undefined): PlanReport {
-  const blockChains = chains.filter((chain) => chain.kind === "blocks");
-  const opaqueChains = chains.filter((chain) => chain.kind === "opaque");
-  const plan = planChains(blockChains);
+  const plan = planChains(chains.filter((chain) => chain.kind === "blocks"));
   const models = chains.map((chain) => ({
     name: chain.name,
-    bytes: chain.document.chain.reduce((sum, block) => sum + block.bytes, 0),
+    bytes: weightBytes(chain),
     kv_bytes_per_token: kvBytesPerToken(chain),
   }));
-  const opaqueBytes = opaqueChains
-    .flatMap((chain) => chain.document.chain)
-    .reduce((sum, block) => sum + block.bytes, 0);
-  const bytes = plan.bytes + opaqueBytes;
+  const opaque = chains.filter((chain) => chain.kind === "opaque");
+  const bytes = plan.bytes + opaque.reduce((sum, chain) => sum + weightBytes(chain), 0);
   return {
     models,
     segments: plan.segments.map((segment) => describeSegment(segment, plan)),
@@ -66,10 +62,15 @@ function report(chains: Chain[], memory: number | undefined): PlanReport {
   };
 }
 
-/** Keys and values as float32, in every core. An opaque model's own past tensors are not counted. */
+/** Of the model by itself, every blob once: a table tied to the head counts once. */
+function weightBytes(chain: Chain): number {
+  if (chain.kind === "blocks") return planChains([chain]).bytes;
+  return chain.document.chain.reduce((sum, block) => sum + block.bytes, 0);
+}
+
+/** An opaque model's own past tensors are not counted. */
 function kvBytesPerToken(chain: Chain): number {
-  if (chain.kind === "opaque") return 0;
-  return chain.cores.reduce((sum, core) => sum + core.kvHeads * (core.headSize + core.valueHeadSize) * 4, 0);
+  return chain.kind === "opaque" ? 0 : keyValueBytesPerToken(chain);
 }
 
 function describeSegment(

@@ -47,26 +47,24 @@ function printModels(models: ModelSharing[]): string {
 const OWN = ".";
 
 /**
- * A row per model, a letter per block in the order of the chain. The same letter in two rows is the same block; a dot
- * is a block that only this model has. Letters are the models', first come first served.
+ * A row per model, a letter per block in the order of the chain. The same letter in two rows of a column is the same
+ * block; a dot is a block that only this model has. Each model that brings a shared block gets the next letter.
  */
 function printMap(models: ModelSharing[]): string {
-  const owners = new Map<string, number>();
-  models.forEach(({ blocks }, index) => {
-    for (const { digest } of blocks) if (!owners.has(digest)) owners.set(digest, index);
+  const letters = new Map<string, string>();
+  const rows = models.map(({ name, blocks }) => {
+    const next = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"[new Set(letters.values()).size] ?? "*";
+    const row = blocks.map(({ digest, shared_with }) => {
+      if (shared_with.length === 0) return OWN;
+      if (!letters.has(digest)) letters.set(digest, next);
+      return letters.get(digest)!;
+    });
+    return [name, row.join("")];
   });
-  const rows = models.map(({ name, blocks }) => [
-    name,
-    blocks.map((block) => (block.shared_with.length === 0 ? OWN : letter(owners.get(block.digest)!))).join(""),
-  ]);
   return renderTable(
     [{ head: "model" }, { head: `blocks in order; same letter: same block; "${OWN}": its own` }],
     rows,
   );
-}
-
-function letter(index: number): string {
-  return "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"[index] ?? "*";
 }
 
 function nameOf({ kind, layer }: BlockSharing): string {
