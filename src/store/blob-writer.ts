@@ -1,6 +1,4 @@
-import { randomUUID } from "node:crypto";
-import { type FileHandle, open, readFile, rename, rm, stat, utimes } from "node:fs/promises";
-import { join } from "node:path";
+import { readFile, stat, utimes } from "node:fs/promises";
 
 import type { Digest } from "../blocks/block.ts";
 import { startDigest } from "../fingerprint/digest.ts";
@@ -8,8 +6,9 @@ import { BlockllmError } from "../support/errors.ts";
 import type { BlobSource } from "./blob-store.ts";
 import type { Descriptor } from "./descriptor.ts";
 import type { FileBlobStore } from "./file-blob-store.ts";
+import { IncomingFile } from "./incoming-file.ts";
 import { limitConcurrency } from "./limit-concurrency.ts";
-import { errorCode, explainWriteError, sourceChanged } from "./storage-error.ts";
+import { errorCode, sourceChanged } from "./storage-error.ts";
 
 /** A blob up to this size is hashed before its file is opened, so that one already there costs no write at all. */
 const BUFFERED_BYTES = 4 << 20;
@@ -20,10 +19,9 @@ const SYNCS_IN_FLIGHT = 2;
 /**
  * Writes the blobs of one `putMany`. The order is what survives a crash: bytes into `incoming/`, hashed on the way;
  * fsync; only then the rename to the digest's name. A name in `blobs/` is therefore always a whole blob. The caller
- * syncs the folder afterwards if `renamed`.
+ * syncs the folder afterwards, once for all, reused blobs too: another process may have renamed one a moment ago.
  */
 export class BlobWriter {
-  renamed = false;
   readonly #store: FileBlobStore;
   readonly #sync = limitConcurrency(SYNCS_IN_FLIGHT);
   #storedSizes: Promise<Set<number>> | null = null;
@@ -37,7 +35,7 @@ export class BlobWriter {
     if (known && (await this.#reuse(known, null))) return { descriptor: known, reused: true };
 
     const running = startDigest();
-    const incoming = new IncomingFile(this.#store.folder.incoming, source.size ?? 0);
+    const incoming = new IncomingFile(this.#store.folder, source.size ?? 0);
     let buffered: Uint8Array[] = [];
     let bufferedBytes = 0;
     let size = 0;
@@ -62,7 +60,6 @@ export class BlobWriter {
       await incoming.write(buffered);
       await this.#sync(() => incoming.sync());
       await incoming.renameTo(this.#store.path(descriptor.digest));
-      this.renamed = true;
       return { descriptor, reused: false };
     } catch (error) {
       await incoming.discard();
@@ -113,66 +110,6 @@ export class BlobWriter {
       throw error;
     }
   }
-}
-
-/** A file on its way: created at the first write, gone after `discard`. */
-class IncomingFile {
-  readonly #folder: string;
-  readonly #path: string;
-  readonly #expectedBytes: number;
-  #handle: FileHandle | null = null;
-  #written = 0;
-
-  constructor(folder: string, expectedBytes: number) {
-    this.#folder = folder;
-    this.#path = join(folder, `${process.pid}-${randomUUID()}`);
-    this.#expectedBytes = expectedBytes;
-  }
-
-  get opened(): boolean {
-    return this.#handle !== null;
-  }
-
-  async write(chunks: Uint8Array[]): Promise<void> {
-    await this.#explained(async () => {
-      // Read-only from birth; the handle that creates it may write all the same.
-      this.#handle ??= await open(this.#path, "wx", 0o444);
-      for (const chunk of chunks) await writeAll(this.#handle, chunk);
-      this.#written += chunks.reduce((sum, chunk) => sum + chunk.byteLength, 0);
-    });
-  }
-
-  /** Some file systems report a full disk only here. */
-  async sync(): Promise<void> {
-    await this.#explained(async () => {
-      await this.#handle?.datasync();
-      await this.#handle?.close();
-      this.#handle = null;
-    });
-  }
-
-  async renameTo(path: string): Promise<void> {
-    await this.#explained(() => rename(this.#path, path));
-  }
-
-  async discard(): Promise<void> {
-    await this.#handle?.close();
-    this.#handle = null;
-    await rm(this.#path, { force: true });
-  }
-
-  async #explained(work: () => Promise<void>): Promise<void> {
-    try {
-      await work();
-    } catch (error) {
-      throw await explainWriteError(error, this.#folder, Math.max(this.#expectedBytes, this.#written));
-    }
-  }
-}
-
-async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
-  let written = 0;
-  while (written < bytes.byteLength) written += (await handle.write(bytes, written)).bytesWritten;
 }
 
 async function sizesOf(store: FileBlobStore): Promise<Set<number>> {

@@ -1,5 +1,6 @@
 import type { Digest } from "../blocks/block.ts";
 import { BlockllmError, type ErrorCode } from "../support/errors.ts";
+import { reasonOf } from "../support/reason.ts";
 import { checkModel } from "./check-model.ts";
 import type { Descriptor } from "./descriptor.ts";
 import type { Index } from "./document-schemas.ts";
@@ -9,6 +10,7 @@ import { mapConcurrently } from "./limit-concurrency.ts";
 import { markReachable } from "./mark.ts";
 import { modelNameOf } from "./model-name.ts";
 import type { Repository } from "./repository.ts";
+import { blobCorrupt } from "./storage-error.ts";
 
 const BLOBS_IN_FLIGHT = 4;
 
@@ -85,6 +87,8 @@ async function findDamage(repository: Repository, digest: Digest, signal: AbortS
     return null;
   } catch (error) {
     if (error instanceof BlockllmError) return error;
+    // EIO of a dying disk, EACCES: found while looking for exactly that.
+    if (error instanceof Error && "syscall" in error) return blobCorrupt(digest, reasonOf(error));
     throw error;
   }
 }

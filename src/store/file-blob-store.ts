@@ -77,20 +77,18 @@ export class FileBlobStore implements BlobStore {
     const writer = new BlobWriter(this);
     let blobs = 0;
     let bytes = 0;
-    try {
-      return await mapConcurrently(
-        sources,
-        async (source, signal) => {
-          const { descriptor, reused } = await writer.store(source, signal);
-          options.onProgress?.({ descriptor, reused, blobs: ++blobs, bytes: (bytes += descriptor.size) });
-          return descriptor;
-        },
-        { limit: options.concurrency ?? BLOBS_IN_FLIGHT, signal: options.signal },
-      );
-    } finally {
-      // One for all: nothing refers to the blobs of this call before it has resolved.
-      if (writer.renamed) await syncFolder(this.folder.blobs);
-    }
+    const descriptors = await mapConcurrently(
+      sources,
+      async (source, signal) => {
+        const { descriptor, reused } = await writer.store(source, signal);
+        options.onProgress?.({ descriptor, reused, blobs: ++blobs, bytes: (bytes += descriptor.size) });
+        return descriptor;
+      },
+      { limit: options.concurrency ?? BLOBS_IN_FLIGHT, signal: options.signal },
+    );
+    // One for all: nothing refers to the blobs of this call before it has resolved.
+    await syncFolder(this.folder.blobs);
+    return descriptors;
   }
 
   async *list(): AsyncGenerator<StoredBlob> {

@@ -1,7 +1,6 @@
 import type { BlockDocument, Digest } from "../blocks/block.ts";
 import { canonicalJson } from "../fingerprint/canonical-json.ts";
 import { BlockllmError } from "../support/errors.ts";
-import { syncFolder } from "./blob-folder.ts";
 import { ANNOTATIONS, ARTIFACT_TYPE, type Descriptor, MEDIA_TYPES } from "./descriptor.ts";
 import { blockSchema, type Index, type Manifest, manifestSchema, modelSchema } from "./document-schemas.ts";
 import { parseDocument, readSmallBlob } from "./documents.ts";
@@ -116,8 +115,6 @@ export class Repository {
       if (before && before.digest !== stored.digest && !options.replace) throw nameTaken(canonicalName);
       // Collections run under this lock too: what is there now stays, because from here on the index refers to it.
       await this.#demandAll([config, stored, ...manifest.layers]);
-      // A reused blob may be another process's, renamed and not yet synced.
-      await syncFolder(this.blobs.folder.blobs);
       return {
         ...index,
         manifests: [...index.manifests.filter((found) => modelNameOf(found) !== canonicalName), entry],

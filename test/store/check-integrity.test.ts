@@ -1,4 +1,4 @@
-import { chmod, readFile, rm, truncate, writeFile } from "node:fs/promises";
+import { chmod, mkdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
 import { describe, expect, it } from "vitest";
@@ -51,6 +51,15 @@ describe("checkIntegrity", () => {
     const { tensor } = await digestsOf(repository, "a");
     await chmod(repository.blobs.path(tensor!), 0o644);
     await truncate(repository.blobs.path(tensor!), 3);
+    expect((await checkIntegrity(repository)).problems).toMatchObject([{ code: "blob_corrupt", models: ["a"] }]);
+  });
+
+  it("finds a blob that cannot be read", async () => {
+    const repository = await newRepository();
+    await putSmallModel(repository, "a", randomModel(1));
+    const { tensor } = await digestsOf(repository, "a");
+    await repository.blobs.remove(tensor!);
+    await mkdir(repository.blobs.path(tensor!)); // EISDIR, as other disks say EIO
     expect((await checkIntegrity(repository)).problems).toMatchObject([{ code: "blob_corrupt", models: ["a"] }]);
   });
 
