@@ -80,11 +80,32 @@ function emitLinear({ emitter, node, inputs, name, output }: Emission): string {
     const attributes = { K: int(inputWidth!), N: int(node.width), bits: int(bits), block_size: int(blockSize!), accuracy_level: int(accuracyLevel!) };
     return add(emitter, { opType: "MatMulNBits", domain: "com.microsoft", inputs: [inputs[0]!, packed, scales, ...zeroPoints], output, attributes });
   }
-  if (emitter.tableByVocabulary) {
+  if (node.attributes.dynamic === true) return emitDynamic(emitter, { node, x: inputs[0]!, name, output });
+  if (emitter.tableByVocabulary && given.dequantize === undefined) {
     const table = floatWeight(emitter, `${name}.weight`, transposeWeight(given));
     return add(emitter, { opType: "FusedMatMul", domain: "com.microsoft", inputs: [inputs[0]!, table], output, attributes: { transB: int(1) } });
   }
   return add(emitter, { opType: "MatMul", inputs: [inputs[0]!, floatWeight(emitter, `${name}.weight`, given)], output });
+}
+
+/**
+ * DynamicQuantizeLinear (uint8) row by row: its scale over all rows of a call would make a token's result depend on
+ * its neighbours. The integers are exact in float32, so the product is MatMulInteger's up to one rounding.
+ */
+function emitDynamic(emitter: Emitter, { node, x, name, output }: { node: RowNode; x: string; name: string; output: string }): string {
+  const step = (opType: string, inputs: string[], label: string, attributes: Record<string, Attribute> = {}): string => add(emitter, { opType, inputs, output: `${name}.${label}`, attributes });
+  const constant = (label: string, value: number): string => scalar(emitter, `${name}.${label}`, value);
+  const [zero, one, most] = [constant("zero", 0), constant("one", 1), constant("most", 255)];
+  const axis = integers(emitter, `${name}.axis`, [-1]);
+  const high = step("Max", [step("ReduceMax", [x, axis], "max"), zero], "high");
+  const low = step("Min", [step("ReduceMin", [x, axis], "min"), zero], "low");
+  const width = step("Div", [step("Sub", [high, low], "span"), most], "width");
+  const scale = step("Where", [step("Equal", [width, zero], "flat"), one, width], "scale");
+  const offset = step("Clip", [step("Round", [step("Neg", [step("Div", [low, scale], "lowest")], "negated")], "rounded"), zero, most], "offset");
+  const shifted = step("Add", [step("Round", [step("Div", [x, scale], "scaled")], "integers"), offset], "shifted");
+  const centred = step("Sub", [step("Clip", [shifted, zero, most], "clipped"), offset], "centred");
+  const product = step("MatMul", [centred, floatWeight(emitter, `${name}.weight`, node.weights["weight"]!)], "product");
+  return add(emitter, { opType: "Mul", inputs: [product, scale], output });
 }
 
 function emitNorm({ emitter, node, inputs, name, output }: Emission): string {
@@ -180,8 +201,15 @@ function weight(emitter: Emitter, name: string, value: Weight): string {
 /** Half-precision weights stay as they came and become float32 when the graph is loaded. */
 function floatWeight(emitter: Emitter, name: string, value: Weight): string {
   weight(emitter, name, value);
+  if (value.dequantize !== undefined) return dequantised(emitter, name, value.dequantize);
   if (value.tensor.dtype === "float32") return name;
   return add(emitter, { opType: "Cast", inputs: [name], output: `${name}.float`, attributes: { to: int(1) } });
+}
+
+function dequantised(emitter: Emitter, name: string, { scales, zeroPoints, axis, blockSize }: NonNullable<Weight["dequantize"]>): string {
+  const operands = [name, weight(emitter, `${name}.scales`, scales), ...(zeroPoints === null ? [] : [weight(emitter, `${name}.zeroPoints`, zeroPoints)])];
+  const attributes = { axis: int(axis), ...(blockSize === 0 ? {} : { block_size: int(blockSize) }) };
+  return add(emitter, { opType: "DequantizeLinear", inputs: operands, output: `${name}.float`, attributes });
 }
 
 function asFloat(emitter: Emitter, table: Weight, operation: Operation): string {

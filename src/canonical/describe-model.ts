@@ -13,16 +13,18 @@ export function describeExporter({ producer, graph, opsets }: OnnxModel): string
   return `${producer === "" ? "unnamed exporter" : producer}, opset ${opset}`;
 }
 
-/** The precision of the projections: "fp32", "int4", or several joined by "+" when layers differ. */
+/** The precision of the projections: "fp32", "int4", "int8 dynamic" (rows rounded too), joined by "+" when layers differ. */
 export function describePrecision({ program }: CanonicalModel): string {
   const found = new Set<string>();
   for (const { op, attributes, weights } of program.nodes) {
-    if (op === "linear") found.add(attributes.bits === undefined ? floatName(weights["weight"]!) : `int${attributes.bits}`);
+    if (op === "linear") found.add(`${attributes.bits === undefined ? floatName(weights["weight"]!) : `int${attributes.bits}`}${attributes.dynamic === true ? " dynamic" : ""}`);
   }
   return [...found].toSorted().join("+");
 }
 
 function floatName({ tensor }: Weight): string {
+  const quantised: Record<string, string> = { int4: "int4", uint4: "int4", int8: "int8", uint8: "int8" };
+  if (quantised[tensor.dtype] !== undefined) return quantised[tensor.dtype]!;
   return { float32: "fp32", float16: "fp16", bfloat16: "bf16", float64: "fp64" }[tensor.dtype as string] ?? tensor.dtype;
 }
 

@@ -1,5 +1,6 @@
 import type { GraphNode } from "../onnx/model.ts";
 import { formOfRows, multiplyForm, rowsOf, scaleForm, shapeOnly, sumOfPicks, type RowView } from "./form.ts";
+import { multiplyQuantised } from "./lift-quantised.ts";
 import { addToScores, hideScores, scaleScores, tanhOfScores } from "./lift-scores.ts";
 import { formAt, valueOf, type Lift, type Lifter } from "./lifter.ts";
 import { positionRows, vectorOperation } from "./lift-linear.ts";
@@ -33,6 +34,7 @@ export function unary(lifter: Lifter, node: GraphNode, x: Form, name: string = n
 export const liftBinary: Lift = (lifter, node) => {
   const left = valueOf(lifter, node, 0);
   const right = valueOf(lifter, node, 1);
+  if (left.kind === "quantised" || right.kind === "quantised") return [multiplyQuantised(lifter, node, left, right)];
   if (left.kind === "scores" || right.kind === "scores") return [scoresWith(node, left, right)];
   if (left.kind === "form" && right.kind === "form") return [rowsWithRows(lifter, node, left, right)];
   if (left.kind === "form" && right.kind === "known") return [rowsWithKnown(lifter, node, left, right)];
@@ -80,6 +82,10 @@ function knownWithRows(lifter: Lifter, node: GraphNode, operand: Known, x: Form)
   if (node.opType === "Sub") return withScalar(lifter, { ...node, opType: "Add" }, scaleForm(x, -1), value);
   if (node.opType === "Div") return scaleForm(unary(lifter, node, x, "Reciprocal"), value);
   throw new Unliftable(node.name, `${node.opType} of a number and rows`);
+}
+
+export function addScalar(lifter: Lifter, node: GraphNode, x: Form, value: number): Form {
+  return withScalar(lifter, { ...node, opType: "Add" }, x, value);
 }
 
 function withScalar(lifter: Lifter, node: GraphNode, x: Form, value: number): Form {

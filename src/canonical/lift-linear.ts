@@ -82,10 +82,10 @@ export const liftGatherBlockQuantized: Lift = (lifter, node) => {
 interface RowsByWeight {
   weights: Record<string, Weight>;
   width: number;
-  attributes?: { bits: number; blockSize: number; accuracyLevel?: number; inputWidth?: number };
+  attributes?: { bits?: number; blockSize?: number; accuracyLevel?: number; inputWidth?: number; dynamic?: boolean };
 }
 
-function linear(lifter: Lifter, node: GraphNode, { x, weights, width, attributes = undefined }: RowsByWeight & { x: Form }): Form {
+export function linear(lifter: Lifter, node: GraphNode, { x, weights, width, attributes = undefined }: RowsByWeight & { x: Form }): Form {
   const dims = [...x.dims.slice(0, -1), width];
   const inputWidth = attributes?.inputWidth ?? weights["weight"]!.dims[0]!;
   if (x.dims.at(-1) !== inputWidth) throw new Unliftable(node.name, `${node.opType} of rows of ${x.dims.at(-1)} with a weight for ${inputWidth}`);

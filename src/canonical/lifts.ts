@@ -4,6 +4,7 @@ import { liftBinary, liftGelu, liftReduceMean, liftUnary, liftWhere } from "./li
 import { liftAttention, liftGroupQueryAttention, liftRotaryEmbedding } from "./lift-fused-attention.ts";
 import { liftGather, liftGatherBlockQuantized, liftMatMul, liftMatMulNBits } from "./lift-linear.ts";
 import { liftNorm, liftSkipNorm } from "./lift-norm.ts";
+import { liftDequantize, liftDynamicQuantize, liftMatMulInteger } from "./lift-quantised.ts";
 import { formAt, valueOf, type Lift } from "./lifter.ts";
 import { gatherMovement, intAttribute, positive } from "./movement.ts";
 import { Unliftable } from "./value.ts";
@@ -46,6 +47,9 @@ export const LIFTS: Record<string, Lift> = {
   "com.microsoft.GroupQueryAttention": liftGroupQueryAttention,
   RotaryEmbedding: liftRotaryEmbedding,
   "com.microsoft.RotaryEmbedding": liftRotaryEmbedding,
+  DequantizeLinear: liftDequantize,
+  DynamicQuantizeLinear: liftDynamicQuantize,
+  MatMulInteger: liftMatMulInteger,
   Where: liftWhere,
   ReduceMean: liftReduceMean,
   Gelu: liftGelu,

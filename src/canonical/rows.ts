@@ -47,6 +47,8 @@ export interface RowAttributes {
   blockSize?: number;
   accuracyLevel?: number;
   inputWidth?: number;
+  /** linear: the row is rounded to 8 bits before the product (DynamicQuantizeLinear, here one scale per row). */
+  dynamic?: boolean;
 }
 
 /** Nodes in the order they were first needed; equal nodes are one node. */

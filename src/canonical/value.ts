@@ -5,9 +5,10 @@ import type { Weight } from "./weights.ts";
  * - `known`: its numbers, because it depends on shapes, positions and constants only;
  * - `form`: for each element, which element of which row it is, times what;
  * - `scores` and `probabilities`: inside attention, between q·kᵀ and ·v;
- * - `present`: a key-value output of a fused attention operator.
+ * - `present`: a key-value output of a fused attention operator;
+ * - `quantised`: between DynamicQuantizeLinear and the scaling that follows MatMulInteger.
  */
-export type Value = Known | Form | Scores | Probabilities | Present;
+export type Value = Known | Form | Scores | Probabilities | Present | Quantised;
 
 export interface Known {
   kind: "known";
@@ -64,6 +65,17 @@ export interface Present {
   dims: number[];
   core: number;
   which: "key" | "value";
+}
+
+/** Rows quantised on the way into an integer product, and the product until its scale is multiplied back. */
+export interface Quantised {
+  kind: "quantised";
+  dims: number[];
+  rows: Form;
+  part: "integers" | "scale" | "zero point" | "product" | "product scale";
+  /** product: the integer weight and its zero point; product scale: the weight's scale. */
+  weight: Weight | null;
+  zeroPoints: Weight | null;
 }
 
 /** The graph cannot be lifted; `node` and `reason` are shown to the user, and the model is served whole. */

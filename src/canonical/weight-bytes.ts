@@ -15,9 +15,10 @@ export function weightBytes(weight: Weight): number {
   return tensorBytes(weight.tensor.dtype, weight.dims);
 }
 
-function* rearranged(weight: Weight): Generator<Uint8Array> {
+function* rearranged(given: Weight): Generator<Uint8Array> {
+  const weight = inBytes(given);
   const { tensor, rows, columns, take } = weight;
-  const bits = storedBits(weight);
+  const bits = weight === given ? elementBits(tensor.dtype) : 8;
   const rowBits = columns * bits;
   if (rowBits % 8 !== 0 || (take?.axis === "columns" && bits % 8 !== 0) || (weight.transpose && bits % 8 !== 0)) {
     throw new BlockllmError("model_unsupported", `${tensor.name}: rows of ${columns} elements of ${bits} bits cannot be rearranged`, { hint: "export the model without packing several elements into a byte along this axis" });
@@ -33,9 +34,14 @@ interface Layout {
   elementBytes: number;
 }
 
-/** Bits of one element as the weight's rows × columns count them (packed int4 in bytes counts bytes). */
-function storedBits({ tensor }: Weight): number {
-  return elementBits(tensor.dtype);
+/** Two 4-bit elements share a byte: pairs that stay together move as bytes. */
+function inBytes(weight: Weight): Weight {
+  const { take, transpose, columns } = weight;
+  if (elementBits(weight.tensor.dtype) !== 4 || transpose || columns % 2 !== 0) return weight;
+  const ranges = take?.axis === "columns" ? take.ranges : [];
+  if (ranges.some(({ start, length }) => start % 2 !== 0 || length % 2 !== 0)) return weight;
+  const halved = ranges.map(({ start, length }) => ({ start: start / 2, length: length / 2 }));
+  return { ...weight, columns: columns / 2, take: take?.axis === "columns" ? { ...take, ranges: halved } : take };
 }
 
 function* rangeOf(weight: Weight, offset: number, length: number): Generator<Uint8Array> {

@@ -13,6 +13,17 @@ export interface Weight {
   transpose: boolean;
   /** Dims of the result. */
   dims: number[];
+  /** The stored integers mean (integer − zero point) × scale; the graph says so with a DequantizeLinear. */
+  dequantize?: Dequantization;
+}
+
+/** ONNX DequantizeLinear: one scale, one per index of `axis`, or one per `blockSize` elements along `axis`. */
+export interface Dequantization {
+  scales: Weight;
+  zeroPoints: Weight | null;
+  /** Non-negative. */
+  axis: number;
+  blockSize: number;
 }
 
 export interface Range {
@@ -34,6 +45,7 @@ export function reshapeWeight(weight: Weight, dims: number[]): Weight {
 
 /** A [K, N] weight as [N, K]. */
 export function transposeWeight(weight: Weight): Weight {
+  if (weight.dequantize !== undefined && count(weight.dequantize.scales.dims) > 1) throw new Error("a blockwise quantised weight cannot be transposed");
   const [first, second] = weight.dims as [number, number];
   return { ...matrixView(weight), transpose: !weight.transpose, dims: [second, first] };
 }
@@ -53,7 +65,27 @@ export function takeFromWeight(weight: Weight, axis: "first" | "last", indices: 
   const dims = [...weight.dims];
   dims[axis === "first" ? 0 : dims.length - 1] = length;
   const whole = ranges.length === 1 && ranges[0]!.start === 0 && ranges[0]!.length === axisLength(view, byteAxis);
-  return { ...view, take: whole ? null : { axis: byteAxis, ranges }, dims };
+  const taken: Weight = { ...view, take: whole ? null : { axis: byteAxis, ranges }, dims };
+  if (weight.dequantize === undefined) return taken;
+  return { ...taken, dequantize: takeScales(weight.dequantize, { axis, rank: weight.dims.length, indices }) };
+}
+
+/** Scales go with the elements they scale. */
+function takeScales(dequantize: Dequantization, { axis, rank, indices }: { axis: "first" | "last"; rank: number; indices: ArrayLike<number> }): Dequantization {
+  const taken = axis === "first" ? 0 : rank - 1;
+  const along = (scales: Weight): Weight => {
+    if (count(scales.dims) === 1) return scales;
+    if (scales.dims.length === rank) {
+      if (taken === dequantize.axis) throw new Error("a blockwise quantised weight cannot be taken from along its blocks");
+      return takeFromWeight(scales, axis, indices);
+    }
+    return taken === dequantize.axis ? takeFromWeight(scales, "last", indices) : scales;
+  };
+  return { ...dequantize, scales: along(dequantize.scales), zeroPoints: dequantize.zeroPoints === null ? null : along(dequantize.zeroPoints) };
+}
+
+function count(dims: readonly number[]): number {
+  return dims.reduce((product, dim) => product * dim, 1);
 }
 
 function axisLength(weight: Weight, axis: "rows" | "columns"): number {
@@ -97,10 +129,11 @@ export function computedWeight(values: ArrayLike<number>, dims: number[], dtype:
 
 /** What makes two recipes the same, as text: for comparing programs lifted at different probe points. */
 export function describeWeight(weight: Weight): string {
-  const { tensor, take, transpose, dims } = weight;
+  const { tensor, take, transpose, dims, dequantize } = weight;
   const origin =
     tensor.data.kind === "file"
       ? `${tensor.data.path}@${tensor.data.offset}+${tensor.data.length}`
       : Buffer.from(tensor.data.bytes).toString("base64");
-  return JSON.stringify([origin, tensor.dtype, tensor.dims, take, transpose, dims]);
+  const scales = dequantize === undefined ? [] : [dequantize.axis, dequantize.blockSize, ...[dequantize.scales, dequantize.zeroPoints].map((each) => (each === null ? null : describeWeight(each)))];
+  return JSON.stringify([origin, tensor.dtype, tensor.dims, take, transpose, dims, ...scales]);
 }

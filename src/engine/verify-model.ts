@@ -47,7 +47,7 @@ export async function verifyModel(repository: Repository, name: string, options:
   const temporary = options.against === undefined ? await reassemble(repository, model, options.signal) : null;
   const against = options.against ?? temporary!;
   try {
-    const whole = await openWholeModel(against, { vocabSize: document.vocabSize, threads: engineConfig({}).threads });
+    const whole = await openWholeModel(against, { vocabSize: document.vocabSize, threads: engineConfig({}).threads, stepwise: document.precision.includes("dynamic") });
     const chain = await openForward(repository, model);
     try {
       const prompts = options.prompts ?? defaultPrompts(document.vocabSize, document.contextLength);

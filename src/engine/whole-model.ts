@@ -9,7 +9,7 @@ import { OpaqueExecutor } from "./execute/opaque-executor.ts";
 
 /** A model's own graph in one ONNX Runtime session: what chains are judged against. */
 export interface WholeModel {
-  /** float32 logits [tokens, vocabulary], all tokens in one call. */
+  /** float32 logits [tokens, vocabulary]. */
   logits(tokens: readonly number[]): Promise<Float32Array>;
   greedy(tokens: readonly number[], count: number): Promise<number[]>;
   close(): Promise<void>;
@@ -17,8 +17,11 @@ export interface WholeModel {
 
 const SEQUENCE = 1;
 
-/** `path` is a model folder or an .onnx file. Throws what locating, reading or loading it throws. */
-export async function openWholeModel(path: string, options: { vocabSize: number; threads: number }): Promise<WholeModel> {
+/**
+ * `path` is a model folder or an .onnx file. `stepwise` feeds one token per call: where the graph quantises all rows of
+ * a call by one scale, only this gives each token its own, as chains do. Throws what locating, reading or loading it throws.
+ */
+export async function openWholeModel(path: string, options: { vocabSize: number; threads: number; stepwise: boolean }): Promise<WholeModel> {
   const { graph, facts } = locateModel(path);
   const spec = describeOpaque(await readModel(graph), facts);
   const part = { role: "main", graph: "sha256:", graphBytes: 0, inputs: [], outputs: [], tensors: [], label: path, rotary: null } as const;
@@ -27,7 +30,7 @@ export async function openWholeModel(path: string, options: { vocabSize: number;
   const executor = await OpaqueExecutor.load(chain, source, options.threads);
   const run = async (tokens: readonly number[], start: number, logits: "all" | "last"): Promise<Float32Array> => {
     if (start === 0) executor.open(SEQUENCE);
-    const [rows] = await executor.execute([{ sequence: SEQUENCE, tokens, start, logits, stepwise: false }]);
+    const [rows] = await executor.execute([{ sequence: SEQUENCE, tokens, start, logits, stepwise: options.stepwise }]);
     return rows!;
   };
   return {
