@@ -4,6 +4,7 @@ import type { CommandDefinition } from "./command.ts";
 import { checkCommand } from "./commands/check.ts";
 import { dedupeCommand } from "./commands/dedupe.ts";
 import { doctorCommand } from "./commands/doctor.ts";
+import { exportCommand } from "./commands/export.ts";
 import { gcCommand } from "./commands/gc.ts";
 import { generateCommand } from "./commands/generate.ts";
 import { listCommand } from "./commands/list.ts";
@@ -12,6 +13,7 @@ import { rmCommand } from "./commands/rm.ts";
 import { serveCommand } from "./commands/serve.ts";
 import { showCommand } from "./commands/show.ts";
 import { splitCommand } from "./commands/split.ts";
+import { verifyCommand } from "./commands/verify.ts";
 import type { GlobalOptions } from "./context.ts";
 
 /** In the order a user meets them. */
@@ -20,6 +22,8 @@ export const COMMANDS: CommandDefinition[] = [
   dedupeCommand,
   listCommand,
   showCommand,
+  verifyCommand,
+  exportCommand,
   generateCommand,
   serveCommand,
   planCommand,

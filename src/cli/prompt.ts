@@ -32,13 +32,37 @@ export async function encodeChosenPrompt(options: PromptOptions, text: TextModel
 const MESSAGES = z.array(z.object({ role: z.string(), content: z.string() })).min(1);
 
 async function readMessages(file: string): Promise<z.infer<typeof MESSAGES>> {
+  const text = await readFile(file, "utf8");
+  return understand(MESSAGES, () => JSON.parse(text), {
+    what: `--messages ${file}`,
+    hint: 'the file holds JSON like [{"role": "user", "content": "..."}]',
+  });
+}
+
+const PROMPTS = z
+  .array(z.union([z.string(), z.object({ prompt: z.string() }).transform(({ prompt }) => prompt)]))
+  .min(1);
+
+/** A JSON array, or a line of JSON each: strings, or objects with a `prompt`. */
+export async function readPromptFile(file: string): Promise<string[]> {
+  const text = (await readFile(file, "utf8")).trim();
+  const lines = () => text.split("\n").filter((line) => line.trim() !== "");
+  const parse = () => (text.startsWith("[") ? JSON.parse(text) : lines().map((line) => JSON.parse(line)));
+  return understand(PROMPTS, parse, {
+    what: `--prompts ${file}`,
+    hint: 'the file holds a JSON array or JSON lines, of strings or of objects like {"prompt": "..."}',
+  });
+}
+
+function understand<Value>(
+  schema: z.ZodType<Value>,
+  parse: () => unknown,
+  { what, hint }: { what: string; hint: string },
+) {
   try {
-    return MESSAGES.parse(JSON.parse(await readFile(file, "utf8")));
+    return schema.parse(parse());
   } catch (cause) {
     const reason = cause instanceof z.ZodError ? (cause.issues[0]?.message ?? "") : reasonOf(cause);
-    throw new BlockllmError("usage", `--messages ${file}: ${reason}`, {
-      hint: 'the file holds JSON like [{"role": "user", "content": "..."}]',
-      cause,
-    });
+    throw new BlockllmError("usage", `${what}: ${reason}`, { hint, cause });
   }
 }
