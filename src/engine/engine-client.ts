@@ -163,11 +163,16 @@ export class EngineClient {
   }
 }
 
-/** From TypeScript sources (tests, tsx) the thread needs the loader too; built files need nothing. */
+/** Built files run as they are. From TypeScript sources (tests, tsx) the thread must first learn to load them. */
 function startWorker(start: WorkerStart): Worker {
-  const fromSource = import.meta.url.endsWith(".ts");
-  const file = new URL(fromSource ? "./engine-worker.ts" : "./engine-worker.js", import.meta.url);
-  return new Worker(file, { workerData: start, ...(fromSource && { execArgv: ["--import", "tsx"] }) });
+  if (import.meta.url.endsWith(".js"))
+    return new Worker(new URL("./engine-worker.js", import.meta.url), { workerData: start });
+  const file = JSON.stringify(new URL("./engine-worker.ts", import.meta.url).href);
+  const loader = JSON.stringify(import.meta.resolve("tsx/esm/api"));
+  return new Worker(`import(${loader}).then(({ register }) => (register(), import(${file})))`, {
+    eval: true,
+    workerData: start,
+  });
 }
 
 function firstAnswer(worker: Worker): Promise<ServedModel[]> {
