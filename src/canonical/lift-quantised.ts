@@ -42,6 +42,7 @@ export const liftMatMulInteger: Lift = (lifter, node) => {
   const zeroPoints = optionalKnown(lifter, node, 3);
   if (x.kind !== "quantised" || x.part !== "integers" || weight.weight === null || weight.dims.length !== 2) throw new Unliftable(node.name, "MatMulInteger of other than quantised rows and a weight");
   const dims = [...x.dims.slice(0, -1), weight.dims[1]!];
+  if (zeroPoints !== null && zeroPoints.weight === null) throw new Unliftable(node.name, "MatMulInteger with a zero point computed in the graph");
   return [{ ...x, dims, part: "product", weight: weight.weight, zeroPoints: zeroPoints?.weight ?? null } satisfies Quantised];
 };
 

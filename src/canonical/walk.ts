@@ -122,7 +122,7 @@ function constant(tensor: TensorInfo): Known {
     if (count(tensor.dims) > LARGE_WEIGHT) throw new Unliftable(tensor.name, "arithmetic on a large weight");
     return toNumbers(readTensor(tensor), tensor.dtype);
   });
-  return tensor.dims.length === 0 || type === "bool" ? value : { ...value, weight: wholeWeight(tensor) };
+  return type === "bool" ? value : { ...value, weight: wholeWeight(tensor) };
 }
 
 function constantTensor(node: GraphNode): TensorInfo | null {
