@@ -1,0 +1,73 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join, relative } from "node:path";
+import { fileURLToPath } from "node:url";
+
+import type { BlockDocument, TensorEntry } from "../../src/blocks/block.ts";
+import { addModel, type AddedModel } from "../../src/store/add-model.ts";
+import { openRepository } from "../../src/store/open-repository.ts";
+import type { Repository } from "../../src/store/repository.ts";
+
+export const FIXTURES = fileURLToPath(new URL("../../fixtures", import.meta.url));
+
+/** Every folder of fixtures/ that holds a model.onnx, as a path below fixtures/. */
+export function fixtureModels(): string[] {
+  const files = ["exports", "desk"].flatMap((room) =>
+    readdirSync(join(FIXTURES, room), { recursive: true, encoding: "utf8" }).map((file) => join(room, file)),
+  );
+  return files
+    .filter((file) => file.endsWith("model.onnx"))
+    .map((file) => relative(FIXTURES, dirname(join(FIXTURES, file))).replaceAll("\\", "/"))
+    .toSorted();
+}
+
+export interface Golden {
+  prompt: number[];
+  greedy: number[];
+  first_logits_top16: [number, number][];
+  first_logits_norm: number;
+}
+
+export function goldenOf(path: string): Golden {
+  return JSON.parse(readFileSync(join(FIXTURES, path, "golden.json"), "utf8")) as Golden;
+}
+
+export interface SplitFixtures {
+  repository: Repository;
+  /** By path below fixtures/, which is also the model's name. */
+  models: Map<string, AddedModel>;
+  /** Places in the chain at which two models differ, as "attention 4" or "head". */
+  differing: (a: string, b: string) => string[];
+  blocks: (path: string) => Promise<BlockDocument[]>;
+  /** Every tensor of the model's blocks, by digest. */
+  tensors: (path: string) => Promise<Map<string, TensorEntry>>;
+  remove: () => Promise<void>;
+}
+
+/** A repository of its own with these models of fixtures/. */
+export async function splitFixtures(paths: string[]): Promise<SplitFixtures> {
+  const root = await mkdtemp(join(tmpdir(), "blockllm-fixtures-"));
+  const repository = await openRepository(join(root, "blocks"), { create: true });
+  const models = new Map<string, AddedModel>();
+  for (const path of paths) models.set(path, await addModel(repository, join(FIXTURES, path), { name: path }));
+  const chainOf = (path: string) => models.get(path)!.document.chain;
+  const blocks = async (path: string) =>
+    await Promise.all(chainOf(path).map(async ({ digest }) => await repository.readBlock(digest)));
+  return {
+    repository,
+    models,
+    blocks,
+    differing: (a, b) =>
+      chainOf(a)
+        .filter(({ digest }, place) => digest !== chainOf(b)[place]!.digest)
+        .map(({ kind, layer }) => (layer === null ? kind : `${kind} ${layer}`)),
+    tensors: async (path) =>
+      new Map(
+        (await blocks(path)).flatMap(({ parts }) =>
+          parts.flatMap((part) => part.tensors.map((tensor) => [tensor.digest, tensor] as const)),
+        ),
+      ),
+    remove: async () => await rm(root, { recursive: true, force: true }),
+  };
+}
