@@ -1,5 +1,5 @@
 import type { GraphNode } from "../onnx/model.ts";
-import { broadcastTo, type Movement } from "./movement.ts";
+import { broadcastTo, transposition, type Movement } from "./movement.ts";
 import type { RowProgram } from "./rows.ts";
 import { spread } from "./known-elementwise.ts";
 import { count, Unliftable, type Form, type Known, type Term } from "./value.ts";
@@ -117,6 +117,33 @@ function scaleRows(program: RowProgram, node: number, factor: number | Float64Ar
   }
   if (factor === 1) return node;
   return program.add({ op: "scalar", inputs: [node], width, attributes: { function: "Mul", value: factor }, weights: {} });
+}
+
+/**
+ * Runs `compute` on forms whose tokens come first: an export may normalise or activate heads in [1, heads, S, size].
+ * All forms have one rank; the result goes back to their order.
+ */
+export function inTokenOrder(program: RowProgram, { forms, sequence }: { forms: Form[]; sequence: number }, compute: (ordered: Form[]) => Form): Form {
+  const [first] = forms as [Form, ...Form[]];
+  const rank = first.dims.length;
+  const inOrder = (form: Form): boolean => viewRows(program, form) !== null;
+  if (first.terms.length === 0 || forms.every(inOrder) || forms.some((form) => form.dims.length !== rank)) return compute(forms);
+  const axis = first.dims.findIndex((dim, i) => dim === sequence && i < rank - 1 && forms.every((form) => inOrder(permute(form, toFront(rank, i)))));
+  if (axis < 0) return compute(forms);
+  const order = toFront(rank, axis);
+  return permute(compute(forms.map((form) => permute(form, order))), invert(order));
+}
+
+function toFront(rank: number, axis: number): number[] {
+  return [axis, ...Array.from({ length: rank }, (_, i) => i).filter((i) => i !== axis)];
+}
+
+function invert(order: number[]): number[] {
+  return order.map((_, axis) => order.indexOf(axis));
+}
+
+function permute(form: Form, order: number[]): Form {
+  return moveForms([form], transposition(form.dims, order));
 }
 
 /** `viewRows`, or the reason it cannot be. */

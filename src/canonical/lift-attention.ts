@@ -27,7 +27,7 @@ export const liftSoftmax: Lift = (lifter, node) => {
 export function closeAttention(lifter: Lifter, node: { name: string }, probabilities: Probabilities, value: Form): Form {
   const { scores } = probabilities;
   const heads = count(scores.dims.slice(0, -2));
-  const dims = [...scores.dims.slice(0, -1), value.dims.at(-1)!];
+  const dims = [...probabilities.dims.slice(0, -1), value.dims.at(-1)!];
   const mask = recogniseMask(scores, heads, lifter.probe, node.name);
   const [sequence, size] = scores.query.dims.slice(-2) as [number, number];
   const total = scores.dims.at(-1)!;
@@ -71,7 +71,7 @@ export function attend(lifter: Lifter, node: string, attention: Attention): Form
   const factors = [...query.form.factors, ...key.form.factors];
   if (lifter.probe.shapesOnly) {
     const shape = { heads: query.heads, kvHeads: key.heads, headSize: query.size, valueHeadSize: value.size, sinks: null };
-    lifter.cores.push({ pastKey: 0, pastValue: 0, key: -1, value: -1, spec: { ...shape, ...spec }, factors, node });
+    lifter.cores.push({ pastKey: 0, pastValue: 0, key: -1, value: -1, keyFactor: 1, spec: { ...shape, ...spec }, factors, node });
     return shapeOnly(attention.dims);
   }
   const { sequence } = lifter.probe;
@@ -87,7 +87,7 @@ export function attend(lifter: Lifter, node: string, attention: Attention): Form
     kvHeads: cachedKey.operand.heads,
     headSize: query.size,
     valueHeadSize: value.size,
-    scale: tidy(spec.scale * q.factor * k.factor * cachedKey.scale, query.size),
+    scale: tidy(spec.scale * q.factor * k.factor * cachedKey.scale),
     window: null,
     softcap: spec.softcap,
     alibiSlopes: spec.alibiSlopes,
@@ -97,7 +97,7 @@ export function attend(lifter: Lifter, node: string, attention: Attention): Form
   const layer = lifter.cores.length;
   const width = core.heads * core.valueHeadSize;
   const id = lifter.program.add({ op: "core", inputs: [q.node, k.node, v.node], width, attributes: { layer, core }, weights: {} });
-  lifter.cores.push({ pastKey: cachedKey.past, pastValue: cachedValue.past, key: k.node, value: v.node, spec: { ...core, window: spec.window }, factors, node });
+  lifter.cores.push({ pastKey: cachedKey.past, pastValue: cachedValue.past, key: k.node, value: v.node, keyFactor: k.factor, spec: { ...core, window: spec.window }, factors, node });
   const index = new Int32Array(sequence * width);
   const inRows = attention.outputAt === "in rows";
   for (let s = 0; s < sequence; s++) {
@@ -169,11 +169,14 @@ function headRows(lifter: Lifter, heads: Heads, node: string): { node: number; f
   return { node: id, factor: finding.factor, rotated: true };
 }
 
-/** Scales arrive as products of rounded square roots; the common exact value is taken when it is within rounding. */
-function tidy(scale: number, headSize: number): number {
-  const usual = 1 / Math.sqrt(headSize);
-  if (Math.abs(scale - usual) < 1e-5 * usual) return Math.fround(usual);
-  return Math.fround(Number(scale.toPrecision(7)));
+/**
+ * Scales arrive as products of rounded square roots and of cosines' magnitudes, good to about six digits. Nearly all
+ * are 1/√n; the exact value is taken when it is within rounding.
+ */
+function tidy(scale: number): number {
+  const n = Math.round(1 / (scale * scale));
+  const exact = n === 0 ? 0 : 1 / Math.sqrt(n);
+  return Math.fround(Math.abs(scale - exact) < 3e-6 * scale ? exact : Number(scale.toPrecision(6)));
 }
 
 /** Rows of a table for the new tokens' positions, as the numbers a fused operator multiplies by. */
@@ -199,5 +202,6 @@ export function checkPresent(lifter: Lifter, name: string, value: Value): void {
   if (core === undefined || scale !== 1) throw new Unliftable(name, "a key-value output that no attention reads");
   const shape = { heads, size, sequence: lifter.probe.sequence, width: (source: number) => lifter.program.width(source), node: name };
   const rows = headRows(lifter, readHeads(fresh.form, fresh.at, shape), name);
-  if (rows.node !== (core.pastKey === past ? core.key : core.value) || Math.abs(rows.factor - 1) > 1e-6) throw new Unliftable(name, "the cache holds other rows than attention uses");
+  const [cachedRows, factor] = core.pastKey === past ? [core.key, core.keyFactor] : [core.value, 1];
+  if (rows.node !== cachedRows || Math.abs(rows.factor - factor) > 1e-6) throw new Unliftable(name, "the cache holds other rows than attention uses");
 }

@@ -1,6 +1,7 @@
 import type { GraphNode } from "../onnx/model.ts";
-import { formOfRows, multiplyForm, rowsOf, scaleForm, shapeOnly, sumOfPicks, type RowView } from "./form.ts";
+import { formOfRows, inTokenOrder, multiplyForm, rowsOf, scaleForm, shapeOnly, sumOfPicks, type RowView } from "./form.ts";
 import { multiplyQuantised } from "./lift-quantised.ts";
+import { spread } from "./known-elementwise.ts";
 import { addToScores, hideScores, scaleScores, tanhOfScores } from "./lift-scores.ts";
 import { formAt, valueOf, type Lift, type Lifter } from "./lifter.ts";
 import { positionRows, vectorOperation } from "./lift-linear.ts";
@@ -25,9 +26,15 @@ export const liftGelu: Lift = (lifter, node) => {
 
 export function unary(lifter: Lifter, node: GraphNode, x: Form, name: string = node.opType): Form {
   if (lifter.probe.shapesOnly) return shapeOnly(x.dims);
-  const view = rowsOf(lifter.program, x, node);
-  const id = lifter.program.add({ op: "unary", inputs: [view.node], width: view.width, attributes: { function: name }, weights: {} });
-  return formOfRows(lifter.program, id, view.tokens, x.dims);
+  return tokensFirst(lifter, [x], ([ordered]) => {
+    const view = rowsOf(lifter.program, ordered!, node);
+    const id = lifter.program.add({ op: "unary", inputs: [view.node], width: view.width, attributes: { function: name }, weights: {} });
+    return formOfRows(lifter.program, id, view.tokens, ordered!.dims);
+  });
+}
+
+function tokensFirst(lifter: Lifter, forms: Form[], compute: (ordered: Form[]) => Form): Form {
+  return inTokenOrder(lifter.program, { forms, sequence: lifter.probe.sequence }, compute);
 }
 
 /** Add, Sub, Mul, Div, Pow, Min, Max of rows with rows, numbers or weights; of attention scores with masks and scales. */
@@ -49,6 +56,10 @@ function rowsWithRows(lifter: Lifter, node: GraphNode, left: Form, right: Form):
     if (sum !== null) return sum;
   }
   if (lifter.probe.shapesOnly) return shapeOnly(dims);
+  return tokensFirst(lifter, [left, right], ([a, b]) => binaryRows(lifter, node, a!, b!));
+}
+
+function binaryRows(lifter: Lifter, node: GraphNode, left: Form, right: Form): Form {
   const views = [rowsOf(lifter.program, left, node), rowsOf(lifter.program, right, node)] as const;
   if (!sameTokens(...views)) throw new Unliftable(node.name, `${node.opType} of rows of different tokens`);
   const width = Math.max(views[0].width, views[1].width);
@@ -58,7 +69,7 @@ function rowsWithRows(lifter: Lifter, node: GraphNode, left: Form, right: Form):
     if (view.width !== width && form.dims.at(-1) !== 1) throw new Unliftable(node.name, `${node.opType} repeats a row of ${view.width} over ${width}`);
   }
   const id = lifter.program.add({ op: "binary", inputs: [views[0].node, views[1].node], width, attributes: { function: node.opType }, weights: {} });
-  return formOfRows(lifter.program, id, views[0].tokens, dims);
+  return formOfRows(lifter.program, id, views[0].tokens, broadcastDims(left.dims, right.dims, node));
 }
 
 function sameTokens(a: RowView, b: RowView): boolean {
@@ -71,8 +82,26 @@ function rowsWithKnown(lifter: Lifter, node: GraphNode, x: Form, operand: Known)
   if (value !== null && count(dims) === count(x.dims)) return withScalar(lifter, node, { ...x, dims }, value);
   if (operand.table !== null && node.opType === "Add") return rowsWithRows(lifter, node, x, positionRows(lifter, node, operand));
   if (count(operand.dims) === x.dims.at(-1) && operand.dims.at(-1) === x.dims.at(-1)) return vectorOperation(lifter, node, { x, operand, operation: node.opType });
+  if (operand.weight !== null && count(operand.dims) > 1 && count(dims) === count(x.dims)) {
+    const vector = perToken(lifter, { x, operand, dims });
+    if (vector !== null) return tokensFirst(lifter, [x], ([ordered]) => vectorOperation(lifter, node, { x: ordered!, operand: vector, operation: node.opType }));
+  }
   if (node.opType === "Mul") return multiplyForm(x, operand, dims);
   throw new Unliftable(node.name, `${node.opType} of rows with a constant of dims [${operand.dims.join(", ")}]`);
+}
+
+/** A weight with one number per element of a token's row ([heads, 1, size] against heads): in the row's order. */
+function perToken(lifter: Lifter, { x, operand, dims }: { x: Form; operand: Known; dims: number[] }): Known | null {
+  const width = count(x.dims) / lifter.probe.sequence;
+  if (count(operand.dims) !== width || lifter.probe.shapesOnly) return lifter.probe.shapesOnly && count(operand.dims) === width ? operand : null;
+  const wide = spread(operand, dims);
+  const axis = dims.findIndex((dim, i) => dim === lifter.probe.sequence && (operand.dims[i - dims.length + operand.dims.length] ?? 1) === 1);
+  if (axis < 0) return null;
+  const inner = count(dims.slice(axis + 1));
+  const outer = count(dims.slice(0, axis));
+  const row = Float64Array.from({ length: width }, (_, i) => wide[Math.floor(i / inner) * inner * dims[axis]! + (i % inner)]!);
+  const plain = outer === 1 && operand.weight !== null && row.every((value, i) => value === operand.read()[i]);
+  return plain ? { ...operand, dims: [width] } : { kind: "known", dims: [width], type: "float", read: () => row, weight: null, table: null };
 }
 
 function knownWithRows(lifter: Lifter, node: GraphNode, operand: Known, x: Form): Form {
@@ -94,10 +123,18 @@ function withScalar(lifter: Lifter, node: GraphNode, x: Form, value: number): Fo
   if (node.opType === "Add" && value === 0) return x;
   if (node.opType === "Sub") return withScalar(lifter, { ...node, opType: "Add" }, x, -value);
   if (lifter.probe.shapesOnly) return shapeOnly(x.dims);
-  const view = rowsOf(lifter.program, x, node);
-  const id = lifter.program.add({ op: "scalar", inputs: [view.node], width: view.width, attributes: { function: node.opType, value }, weights: {} });
-  return formOfRows(lifter.program, id, view.tokens, x.dims);
+  return tokensFirst(lifter, [x], ([ordered]) => {
+    const view = rowsOf(lifter.program, ordered!, node);
+    const id = lifter.program.add({ op: "scalar", inputs: [view.node], width: view.width, attributes: { function: node.opType, value }, weights: {} });
+    return formOfRows(lifter.program, id, view.tokens, ordered!.dims);
+  });
 }
+
+/** Clip (opset 11 on: bounds are inputs). */
+export const liftClip: Lift = (lifter, node) => {
+  const bounds = (["Max", "Min"] as const).map((opType, i) => ({ opType, bound: optionalKnown(lifter, node, i + 1) }));
+  return [bounds.reduce((x, { opType, bound }) => (bound === null ? x : withScalar(lifter, { ...node, opType }, x, bound.read()[0]!)), formAt(lifter, node, 0))];
+};
 
 function scoresWith(node: GraphNode, left: Value, right: Value): Value {
   const scores = left.kind === "scores" ? left : right;
@@ -129,10 +166,13 @@ export const liftReduceMean: Lift = (lifter, node) => {
   if (axes?.length !== 1 || axes[0] !== x.dims.length - 1 || intAttribute(node, "keepdims", 1) !== 1) {
     throw new Unliftable(node.name, "ReduceMean over other than the last axis");
   }
-  const dims = [...x.dims.slice(0, -1), 1];
-  if (lifter.probe.shapesOnly) return [shapeOnly(dims)];
-  const view = rowsOf(lifter.program, x, node);
-  const groups = view.width / x.dims.at(-1)!;
-  const id = lifter.program.add({ op: "mean", inputs: [view.node], width: groups, attributes: { groups }, weights: {} });
-  return [formOfRows(lifter.program, id, view.tokens, dims)];
+  if (lifter.probe.shapesOnly) return [shapeOnly([...x.dims.slice(0, -1), 1])];
+  return [
+    tokensFirst(lifter, [x], ([ordered]) => {
+      const view = rowsOf(lifter.program, ordered!, node);
+      const groups = view.width / ordered!.dims.at(-1)!;
+      const id = lifter.program.add({ op: "mean", inputs: [view.node], width: groups, attributes: { groups }, weights: {} });
+      return formOfRows(lifter.program, id, view.tokens, [...ordered!.dims.slice(0, -1), 1]);
+    }),
+  ];
 };

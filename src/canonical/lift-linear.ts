@@ -1,5 +1,5 @@
 import type { GraphNode } from "../onnx/model.ts";
-import { formOfRows, rowsOf, scaleForm, shapeOnly } from "./form.ts";
+import { formOfRows, inTokenOrder, rowsOf, scaleForm, shapeOnly } from "./form.ts";
 import { formAt, knownAt, optionalValue, weightAt, type Lift, type Lifter } from "./lifter.ts";
 import { floatAttribute, intAttribute } from "./movement.ts";
 import { count, integers, Unliftable, type Form, type Known } from "./value.ts";
@@ -113,6 +113,10 @@ function addBias(lifter: Lifter, node: GraphNode, { x, bias }: { x: Form; bias: 
 /** x ∘ vector along the last axis; `operand` is a weight or a small constant. */
 export function vectorOperation(lifter: Lifter, node: GraphNode, { x, operand, operation }: { x: Form; operand: Known; operation: string }): Form {
   if (lifter.probe.shapesOnly) return shapeOnly(x.dims);
+  return inTokenOrder(lifter.program, { forms: [x], sequence: lifter.probe.sequence }, ([ordered]) => vectorRows(lifter, node, { x: ordered!, operand, operation }));
+}
+
+function vectorRows(lifter: Lifter, node: GraphNode, { x, operand, operation }: { x: Form; operand: Known; operation: string }): Form {
   const view = rowsOf(lifter.program, x, node);
   const length = count(operand.dims);
   const weight = operand.weight === null ? computedWeight(operand.read(), [length], "float32") : reshapeWeight(operand.weight, [length]);

@@ -1,5 +1,5 @@
 import type { GraphNode } from "../onnx/model.ts";
-import { formOfRows, rowsOf, shapeOnly } from "./form.ts";
+import { formOfRows, inTokenOrder, rowsOf, shapeOnly } from "./form.ts";
 import { liftBinary } from "./lift-elementwise.ts";
 import { formAt, knownAt, optionalKnown, optionalValue, type Lift, type Lifter } from "./lifter.ts";
 import { floatAttribute, intAttribute, positive } from "./movement.ts";
@@ -36,6 +36,11 @@ function norm(lifter: Lifter, node: GraphNode, { x, weight, bias }: { x: Form; w
   const size = x.dims.at(-1)!;
   if (count(weight.dims) !== size) throw new Unliftable(node.name, `${node.opType} of rows of ${size} with ${count(weight.dims)} weights`);
   if (lifter.probe.shapesOnly) return shapeOnly(x.dims);
+  return inTokenOrder(lifter.program, { forms: [x], sequence: lifter.probe.sequence }, ([ordered]) => normRows(lifter, node, { x: ordered!, weight, bias }));
+}
+
+function normRows(lifter: Lifter, node: GraphNode, { x, weight, bias }: { x: Form; weight: Known; bias: Known | null }): Form {
+  const size = x.dims.at(-1)!;
   const view = rowsOf(lifter.program, x, node);
   const kind = node.opType === "LayerNormalization" || node.opType === "SkipLayerNormalization" ? "layer" : "rms";
   const fallback = node.domain === "com.microsoft" ? 1e-12 : 1e-5;

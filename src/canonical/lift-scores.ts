@@ -7,8 +7,12 @@ import { count, scalarOf, Unliftable, type Known, type Scores } from "./value.ts
 const HIDES = -9_999;
 
 export function scaleScores(scores: Scores, by: number): Scores {
-  if (scores.bias !== null) throw new Unliftable("attention", "scores scaled after their mask");
-  if (!scores.capped) return { ...scores, scale: scores.scale * by };
+  if (!scores.capped) {
+    // −Infinity · by stays; slopes added before the scaling are scaled with it. 0 · by must not become NaN.
+    const bias = scores.bias === null ? null : { ...scores.bias, data: scores.bias.data.map((each) => (each === 0 ? 0 : each * by)) };
+    return { ...scores, scale: scores.scale * by, bias };
+  }
+  if (scores.bias !== null) throw new Unliftable("attention", "a softcap after the mask");
   // c·tanh(score / c): the factor must undo the division, which is in `scale` by now.
   return { ...scores, softcap: by, scale: scores.scale * by, capped: false };
 }

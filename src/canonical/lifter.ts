@@ -23,6 +23,8 @@ export interface FoundCore {
   /** The row nodes that are cached; −1 when only shapes were followed. */
   key: number;
   value: number;
+  /** The file caches keys times this; the core's scale has it, and our cache does not. */
+  keyFactor: number;
   spec: CoreSpec;
   /** Position-dependent factors on q and k, checked against the rotary specification at far positions. */
   factors: Known[];

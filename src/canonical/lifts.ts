@@ -1,6 +1,6 @@
 import { moveForms } from "./form.ts";
 import { closeAttention, liftSoftmax, scoresOf } from "./lift-attention.ts";
-import { liftBinary, liftGelu, liftReduceMean, liftUnary, liftWhere } from "./lift-elementwise.ts";
+import { liftBinary, liftClip, liftGelu, liftReduceMean, liftUnary, liftWhere } from "./lift-elementwise.ts";
 import { liftAttention, liftGroupQueryAttention, liftRotaryEmbedding } from "./lift-fused-attention.ts";
 import { liftGather, liftGatherBlockQuantized, liftMatMul, liftMatMulNBits } from "./lift-linear.ts";
 import { liftNorm, liftSkipNorm } from "./lift-norm.ts";
@@ -50,6 +50,7 @@ export const LIFTS: Record<string, Lift> = {
   DequantizeLinear: liftDequantize,
   DynamicQuantizeLinear: liftDynamicQuantize,
   MatMulInteger: liftMatMulInteger,
+  Clip: liftClip,
   Where: liftWhere,
   ReduceMean: liftReduceMean,
   Gelu: liftGelu,

@@ -49,9 +49,7 @@ const OPERATORS: Record<string, Operator> = {
     return [keep(Array.from({ length: rank }, (_, axis) => (axes.includes(axis) ? 1 : rest.shift()!)))];
   },
   Transpose: (node, [dims]) => {
-    const order = listAttribute(node, "perm") ?? dims!.map((_, axis) => dims!.length - 1 - axis);
-    const strides = stridesOf(dims!);
-    return [strided(order.map((axis) => dims![axis]!), order.map((axis) => strides[axis]!), 0)];
+    return [transposition(dims!, listAttribute(node, "perm") ?? dims!.map((_, axis) => dims!.length - 1 - axis))];
   },
   Expand: (node, [dims], parameters) => {
     const target = broadcastDims(dims!, integers(required(node, parameters(1))), node);
@@ -136,6 +134,11 @@ function concat(axisGiven: number, dims: number[][]): Movement {
     });
   }
   return { dims: out, from, input };
+}
+
+export function transposition(dims: number[], order: number[]): Movement {
+  const strides = stridesOf(dims);
+  return strided(order.map((axis) => dims[axis]!), order.map((axis) => strides[axis]!), 0);
 }
 
 export function keep(dims: number[]): Movement {
