@@ -12,7 +12,13 @@ beforeAll(async () => {
     { name: "base", layers: [10, 11] },
     { name: "tuned", layers: [10, 21] },
   ]);
-  engine = await startEngine({ repository: source.folder, models: "all", threads: 1, kvMemoryBytes: 2 ** 20, maxQueue: 8 });
+  engine = await startEngine({
+    repository: source.folder,
+    models: "all",
+    threads: 1,
+    kvMemoryBytes: 2 ** 20,
+    maxQueue: 8,
+  });
 });
 afterAll(async () => {
   await engine.close();
@@ -50,7 +56,12 @@ describe("the engine in its thread", () => {
     for (const [index, model] of ["base", "tuned"].entries()) {
       const forward = await openForward(source.repository, model, { threads: 1 });
       expect(answers[index]!.tokens).toEqual(await forward.greedy(PROMPT, 5));
-      expect(answers[index]!.end).toEqual({ type: "request-end", reason: "length", promptTokens: 4, completionTokens: 5 });
+      expect(answers[index]!.end).toEqual({
+        type: "request-end",
+        reason: "length",
+        promptTokens: 4,
+        completionTokens: 5,
+      });
       await forward.close();
     }
   });
@@ -60,7 +71,8 @@ describe("the engine in its thread", () => {
     running.cancel();
     expect((await collect(running.events)).end).toMatchObject({ reason: "cancelled" });
 
-    for await (const event of engine.submit(request({ maxTokens: 200 })).events) if (event.type === "token-delta") break;
+    for await (const event of engine.submit(request({ maxTokens: 200 })).events)
+      if (event.type === "token-delta") break;
     await expect.poll(async () => (await engine.stats()).kvBytes).toBe(0);
   });
 
@@ -118,7 +130,8 @@ describe("the end of an engine", () => {
   });
 
   test("start tells what is wrong", async () => {
-    const start = async (options: object): Promise<unknown> => startEngine({ repository: source.folder, models: ["base"], ...options });
+    const start = async (options: object): Promise<unknown> =>
+      startEngine({ repository: source.folder, models: ["base"], ...options });
     await expect(start({ models: ["nobody"] })).rejects.toMatchObject({ code: "model_not_found" });
     await expect(start({ repository: "/nowhere" })).rejects.toMatchObject({ code: "repository_not_found" });
     await expect(start({ maxBatchTokens: 8 })).rejects.toMatchObject({ code: "usage" });

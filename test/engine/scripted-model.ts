@@ -1,0 +1,34 @@
+import type { ScheduledModel } from "../../src/engine/sequence.ts";
+import type { ModelDocument } from "../../src/store/model-document.ts";
+
+const DOCUMENT: ModelDocument = {
+  version: 1,
+  exporter: "test",
+  family: "scripted",
+  precision: "fp32",
+  opaque: false,
+  layers: 0,
+  hiddenSize: null,
+  vocabSize: 32,
+  contextLength: 128,
+  endTokens: [],
+  beginToken: null,
+  chain: [],
+  files: [],
+  recognised: [],
+  warnings: [],
+  source: { folder: "test", graph: "model.onnx", bytes: 0 },
+};
+
+/** A model for engines over a ScriptedExecutor. */
+export function scriptedModel(given: Partial<ScheduledModel> & { name: string }): ScheduledModel {
+  return {
+    contextLength: 128,
+    vocabSize: 32,
+    endTokens: [],
+    document: DOCUMENT,
+    bytesPerToken: 8,
+    prefillChunk: 16,
+    ...given,
+  };
+}
