@@ -1,5 +1,11 @@
-/** The library behind the command line. Everything else is internal and may change with any version. */
+/** The library behind the command line. What is not named here is internal and may change with any version. */
 export { openRepository } from "./store/open-repository.ts";
-export { planChains } from "./chain/plan.ts";
-export { resolveChain } from "./chain/resolve-chain.ts";
+export type { Repository } from "./store/repository.ts";
+export { type AddedModel, addModel, type AddModelOptions } from "./store/add-model.ts";
+export { reportSharing, type SharingReport } from "./store/sharing.ts";
+export { exportModel, type ExportedModel } from "./chain/export-model.ts";
+export { type Verification, verifyModel, type VerifyOptions } from "./engine/verify-model.ts";
+export { type EngineClient, type EngineOptions, startEngine } from "./engine/engine-client.ts";
+export { type RunningServer, type ServerOptions, startServer } from "./server/server.ts";
+export { loadTextModels } from "./text/load-text-model.ts";
 export { BlockllmError, type ErrorCode } from "./support/errors.ts";

@@ -42,6 +42,19 @@ describe("the README", () => {
     expect(String(stdout)).not.toMatch(/"error"/);
   });
 
+  it("shows what dedupe really prints", () => {
+    const [, shown = ""] = /<!-- shown -->\n```\n([\s\S]*?)```/.exec(readme) ?? [];
+    const split = /^\$ blockllm (split .*)$/m.exec(shown)![1]!;
+    const { status, stdout } = spawnSync("bash", ["-e", "-c", `blockllm ${split} && blockllm dedupe`], {
+      cwd: folder,
+      env: { ...process.env, PATH: `${folder}/path:${process.env["PATH"]}`, BLOCKLLM_REPO: "shown" },
+    });
+    expect(status).toBe(0);
+    const lines = shown.split("\n").filter((line) => line !== "" && !/^(\$|listening)/.test(line));
+    expect(lines.length).toBeGreaterThan(5);
+    for (const line of lines) expect(String(stdout)).toContain(`${line}\n`);
+  });
+
   it("names every command, and no command that is not there", () => {
     const [, table = ""] = /## Commands\n([\s\S]*?)\n## /.exec(readme) ?? [];
     const cells = [...table.matchAll(/^\| (`.*?`) \|/gm)].map((match) => match[1]!);
