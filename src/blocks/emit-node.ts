@@ -44,6 +44,7 @@ const EMITTERS: Partial<Record<RowNode["op"], (emission: Emission) => string>> =
   vector: emitVector,
   binary: emitBinary,
   columns: emitColumns,
+  concat: ({ emitter, inputs, output }) => add(emitter, { opType: "Concat", inputs, output, attributes: { axis: int(2) } }),
   mean: emitMean,
   rotary: ({ emitter, node, inputs, output }) => {
     const { rotary, heads } = node.attributes;

@@ -101,8 +101,9 @@ function requireAngles(near: Lift, far: Lift): void {
   const { program, cores } = near.lifter;
   cores.forEach((core: FoundCore, layer) => {
     const rotary = program.node(core.key).attributes.rotary;
-    for (const factor of far.lifter.cores[layer]!.factors) {
-      if (rotary === undefined || !agreesFar(rotary, factor, far.lifter.probe.past)) throw new Unliftable(core.node, "rotary embedding changes with the length of the sequence");
+    for (const [i, factor] of far.lifter.cores[layer]!.factors.entries()) {
+      const beginning = { factor: core.factors[i]!, position: near.lifter.probe.past };
+      if (rotary === undefined || !agreesFar(rotary, beginning, { factor, position: far.lifter.probe.past })) throw new Unliftable(core.node, "rotary embedding changes with the length of the sequence");
     }
   });
 }

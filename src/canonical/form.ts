@@ -12,6 +12,23 @@ export interface RowView {
   width: number;
 }
 
+/** Forms that pick from different rows, picking from one row that holds them side by side instead. */
+export function joinSources(program: RowProgram, forms: Form[]): Form[] {
+  const sources = [...new Set(forms.flatMap(({ terms }) => terms.map(({ source }) => source)))].filter((source) => typeof source === "number" && source >= 0) as number[];
+  if (sources.length < 2) return forms;
+  const widths = sources.map((source) => program.width(source));
+  const width = widths.reduce((sum, each) => sum + each, 0);
+  const joined = program.add({ op: "concat", inputs: sources, width, attributes: {}, weights: {} });
+  const moveTo = (term: Term): Term => {
+    const which = typeof term.source === "number" ? sources.indexOf(term.source) : -1;
+    if (which < 0) return term;
+    const offset = widths.slice(0, which).reduce((sum, each) => sum + each, 0);
+    const own = widths[which]!;
+    return { ...term, source: joined, index: term.index.map((at) => (at < 0 ? at : Math.floor(at / own) * width + offset + (at % own))) };
+  };
+  return forms.map((form) => ({ ...form, terms: form.terms.map(moveTo) }));
+}
+
 /** Moves elements of one or several forms (Concat). */
 export function moveForms(forms: Form[], { dims, from, input }: Movement): Form {
   const factors = forms.flatMap((form) => form.factors);

@@ -63,7 +63,20 @@ export function readHeads(form: Form, at: ElementAt, shape: HeadShape & { node: 
       }
     }
   }
-  return ordered(found);
+  return rotatedFirst(ordered(found));
+}
+
+/**
+ * Puts the rotated elements of each head first. Scores do not change while queries and keys are reordered alike, and
+ * both are: which elements rotate follows from the position embedding they share.
+ */
+function rotatedFirst(found: Heads): Heads {
+  const { size, partners } = found;
+  const all = Array.from({ length: size }, (_, d) => d);
+  const order = [...all.filter((d) => partners[d]! >= 0), ...all.filter((d) => partners[d]! < 0)];
+  if (order.every((d, i) => d === i)) return found;
+  const reorder = <T extends Int32Array | Float64Array>(values: T): T => values.map((_, slot) => values[slot - (slot % size) + order[slot % size]!]!) as T;
+  return { ...found, columns: reorder(found.columns), partners: reorder(partners), direct: found.direct.map(reorder), crossed: found.crossed.map(reorder) };
 }
 
 function columnOf(index: number, { s, width, node }: { s: number; width: number; node: string }): number {

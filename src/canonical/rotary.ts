@@ -1,7 +1,7 @@
 import type { RotarySpec } from "./specifications.ts";
 import type { Heads } from "./heads.ts";
 import { Unliftable, type Known } from "./value.ts";
-import { takeFromWeight, type Weight } from "./weights.ts";
+import { describeWeight, takeFromWeight, type Weight } from "./weights.ts";
 
 export interface RotaryFinding {
   rotary: RotarySpec;
@@ -27,15 +27,16 @@ export function recogniseRotary(heads: Heads, options: { past: number; vectors: 
   const factor = passFactor ?? magnitude;
   const fits = (values: ArrayLike<number>): boolean =>
     angles.every((row, s) => row.every((angle, i) => Math.abs(wrap(angle - Math.fround((past + s) * values[i]!))) < tolerance(past + s)));
-  for (const theta of thetaCandidates(estimate, dim)) {
+  const even = magnitudes(heads, pairs).every((each) => Math.abs(each - magnitude) < magnitude * 1e-5);
+  for (const theta of even ? thetaCandidates(estimate, dim) : []) {
     if (fits(inverseFrequencies(theta, dim))) return { rotary: { ...spec, frequencies: { kind: "theta", theta } }, tables: null, factor };
   }
-  const exact = options.vectors.find((vector) => vector.length === dim / 2 && fits(vector));
+  const exact = options.vectors.find((vector) => even && vector.length === dim / 2 && fits(vector));
   if (exact !== undefined) return { rotary: { ...spec, frequencies: { kind: "list", values: Array.from(exact) } }, tables: null, factor };
-  const tables = tablesOf(heads.factors, dim);
+  const tables = tablesOf(heads, pairs);
   if (tables === null) throw new Unliftable(node, "rotary embedding whose frequencies are neither powers of one base, nor a constant, nor a table");
   const placeholder = { name: "", digest: "sha256:" as const, dtype: "float32" as const, dims: [], bytes: 0 };
-  return { rotary: { dim, interleaved, scale: 1, frequencies: { kind: "table", cos: placeholder, sin: placeholder } }, tables, factor: passFactor ?? 1 };
+  return { rotary: { dim, interleaved, scale: 1, frequencies: { kind: "table", cos: placeholder, sin: placeholder } }, tables, factor: tables.factor };
 }
 
 /** float32 θ^(−2i/dim), as torch computes it. */
@@ -44,25 +45,47 @@ export function inverseFrequencies(theta: number, dim: number): Float32Array {
 }
 
 /**
- * Whether the numbers a graph multiplies by at far positions are the specification's cosines or sines there. A model
- * that changes its angles with length (dynamic scaling) agrees at short positions only, and must not pass.
+ * Whether a factor is the same function of the position at far positions as near the start: a row of the same table, the
+ * same numbers, or cosines or sines of the specification's angles, each element with the sign it has near. A model that
+ * changes its angles with length (dynamic scaling) agrees at short positions only, and must not pass.
  */
-export function agreesFar(rotary: RotarySpec, factor: Known, past: number): boolean {
-  const { dim } = rotary;
-  if (rotary.frequencies.kind === "table") return true;
-  const values = rotary.frequencies.kind === "theta" ? inverseFrequencies(rotary.frequencies.theta, dim) : Float32Array.from(rotary.frequencies.values);
-  const width = factor.dims.at(-1)!;
-  const data = factor.read();
-  const rows = data.length / width;
-  const is = (function_: (x: number) => number): boolean =>
-    Array.from({ length: rows }, (_, s) => s).every((s) =>
-      Array.from({ length: width }, (_, d) => d).every((d) => {
-        const pair = width === dim / 2 ? d : rotary.interleaved ? d >> 1 : d % (dim / 2);
-        const expected = function_(Math.fround((past + s) * values[pair]!)) * rotary.scale;
-        return Math.abs(Math.abs(data[s * width + d]!) - Math.abs(expected)) < 2 * tolerance(past + s);
-      }),
-    );
-  return rows >= 1 && (is(Math.cos) || is(Math.sin));
+export function agreesFar(rotary: RotarySpec, near: FactorAt, far: FactorAt): boolean {
+  const same = near.factor.dims.join() === far.factor.dims.join() && near.factor.read().every((each, i) => each === far.factor.read()[i]);
+  if (same) return true;
+  if (rotary.frequencies.kind === "table") {
+    const [a, b] = [near.factor.table, far.factor.table];
+    return a !== null && b !== null && a.offset === b.offset && describeWeight(a.weight) === describeWeight(b.weight);
+  }
+  const frequencies = rotary.frequencies.kind === "theta" ? inverseFrequencies(rotary.frequencies.theta, rotary.dim) : Float32Array.from(rotary.frequencies.values);
+  return [Math.cos, Math.sin].some((curve) => followsCurve({ rotary, frequencies, curve }, near, far));
+}
+
+export interface FactorAt {
+  factor: Known;
+  /** Of the factor's first row. */
+  position: number;
+}
+
+/** Whether every element is the curve of its pair's angle times one common number, up to signs that do not change. */
+function followsCurve({ rotary, frequencies, curve }: { rotary: RotarySpec; frequencies: Float32Array; curve: (x: number) => number }, near: FactorAt, far: FactorAt): boolean {
+  const width = near.factor.dims.at(-1)!;
+  const half = rotary.dim / 2;
+  if (width !== far.factor.dims.at(-1)! || (width !== half && width !== rotary.dim)) return false;
+  const rows = ({ factor, position }: FactorAt, column: number): { value: number; at: number }[] => {
+    const data = factor.read();
+    const pair = width === half ? column : rotary.interleaved ? column >> 1 : column % half;
+    return Array.from({ length: data.length / width }, (_, s) => ({ value: data[s * width + column]!, at: curve(Math.fround((position + s) * frequencies[pair]!)) }));
+  };
+  const amplitudes = Array.from({ length: width }, (_, column) => {
+    const points = rows(near, column);
+    return points.reduce((sum, { value, at }) => sum + value * at, 0) / points.reduce((sum, { at }) => sum + at * at, 0);
+  });
+  const common = Math.abs(amplitudes[0]!);
+  return amplitudes.every((amplitude, column) => {
+    if (!(Math.abs(Math.abs(amplitude) - common) < common * 1e-3)) return false;
+    const fits = (where: FactorAt): boolean => rows(where, column).every(({ value, at }, s) => Math.abs(value - Math.sign(amplitude) * common * at) < 2 * common * tolerance(where.position + s));
+    return fits(near) && fits(far);
+  });
 }
 
 interface Pairs {
@@ -100,6 +123,8 @@ function readPairs(heads: Heads, node: string): Pairs {
   }
   const angles = heads.direct.map((row, s) => Array.from({ length: dim / 2 }, (_, i) => Math.atan2(-heads.crossed[s]![first(i)]!, row[first(i)]!)));
   const passed = dim < size ? heads.direct[0]![dim]! : null;
+  const passes = (value: number, slot: number): boolean => slot % size < dim || Math.abs(value - passed!) <= 1e-5 * Math.abs(passed!);
+  if (!heads.direct.every((row) => row.every(passes))) throw new Unliftable(node, "attention scales the elements that do not rotate differently");
   return { dim, interleaved, angles, magnitude: closeTo(magnitude, passed ?? magnitude), passFactor: passed };
 }
 
@@ -121,16 +146,39 @@ function* thetaCandidates(estimate: number[], dim: number): Generator<number> {
   }
 }
 
-/** Rows of tables picked by position; at a small position the slowest pair's cosine is near 1 and its sine near 0. */
-function tablesOf(factors: Known[], dim: number): { cos: Weight; sin: Weight } | null {
-  const tables = factors.filter((factor) => factor.table !== null && factor.table.offset === 0);
+/**
+ * Rows of tables picked by position; at a small position the slowest pair's cosine is near 1 and its sine near 0. What
+ * the graph multiplies by must be those rows times one factor.
+ */
+function tablesOf(heads: Heads, { dim, interleaved, magnitude, passFactor }: Pairs): { cos: Weight; sin: Weight; factor: number } | null {
+  const tables = heads.factors.filter((factor) => factor.table !== null && factor.table.offset === 0);
   const isCosine = (factor: Known): boolean => factor.read()[dim / 2 - 1]! > 0.5;
-  const cos = tables.find(isCosine)?.table?.weight;
-  const sin = tables.find((factor) => !isCosine(factor))?.table?.weight;
+  const cos = tables.find(isCosine);
+  const sin = tables.find((factor) => !isCosine(factor));
   if (cos === undefined || sin === undefined) return null;
+  const rows = [cos, sin].map((factor) => ({ data: factor.read(), width: factor.dims.at(-1)! })) as [Rows, Rows];
+  const factor = passFactor ?? magnitude / Math.hypot(rows[0].data[0]!, rows[1].data[0]!);
+  const is = (value: number, { data, width }: Rows, at: { s: number; i: number }): boolean => Math.abs(value - factor * data[at.s * width + at.i]!) < 1e-5 * Math.abs(factor);
   const half = Array.from({ length: dim / 2 }, (_, i) => i);
+  const fits = heads.direct.every((row, s) =>
+    half.every((i) => {
+      const element = interleaved ? 2 * i : i;
+      return is(row[element]!, rows[0], { s, i }) && is(-heads.crossed[s]![element]!, rows[1], { s, i });
+    }),
+  );
+  if (!fits) return null;
   const narrow = (weight: Weight): Weight => (weight.dims[1] === dim / 2 ? weight : takeFromWeight(weight, "last", half));
-  return { cos: narrow(cos), sin: narrow(sin) };
+  return { cos: narrow(cos.table!.weight), sin: narrow(sin.table!.weight), factor };
+}
+
+interface Rows {
+  data: Float64Array;
+  width: number;
+}
+
+/** What the rotation multiplies lengths by, for every token and pair. */
+function magnitudes({ direct, crossed }: Heads, { dim, interleaved }: Pairs): number[] {
+  return direct.flatMap((row, s) => Array.from({ length: dim / 2 }, (_, i) => Math.hypot(row[interleaved ? 2 * i : i]!, crossed[s]![interleaved ? 2 * i : i]!)));
 }
 
 function wrap(angle: number): number {

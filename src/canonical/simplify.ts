@@ -69,6 +69,8 @@ function takeColumns(program: RowProgram, id: number, columns: number[]): number
     case "unary":
     case "scalar":
       return narrowed([takeColumns(program, first!, columns)]);
+    case "concat":
+      return takeFromJoined(program, node, columns);
     case "binary": {
       if (node.inputs.some((input) => program.width(input) !== node.width)) break;
       return narrowed(node.inputs.map((input) => takeColumns(program, input, columns)));
@@ -76,4 +78,18 @@ function takeColumns(program: RowProgram, id: number, columns: number[]): number
     default:
   }
   return program.add({ op: "columns", inputs: [id], width: columns.length, attributes: { columns }, weights: {} });
+}
+
+/** Columns of rows side by side: each run of columns from the row that holds it. */
+function takeFromJoined(program: RowProgram, node: RowNode, columns: number[]): number {
+  const starts = node.inputs.map((_, i) => node.inputs.slice(0, i).reduce((sum, input) => sum + program.width(input), 0));
+  const runs: { input: number; columns: number[] }[] = [];
+  for (const column of columns) {
+    const input = starts.findLastIndex((start) => start <= column);
+    const last = runs.at(-1);
+    if (last?.input === input) last.columns.push(column - starts[input]!);
+    else runs.push({ input, columns: [column - starts[input]!] });
+  }
+  const taken = runs.map((run) => takeColumns(program, node.inputs[run.input]!, run.columns));
+  return taken.length === 1 ? taken[0]! : program.add({ op: "concat", inputs: taken, width: columns.length, attributes: {}, weights: {} });
 }

@@ -4,7 +4,7 @@ import { knownElementwise } from "./known-elementwise.ts";
 import { knownOperator } from "./known-operators.ts";
 import { LIFTS } from "./lifts.ts";
 import type { Lifter } from "./lifter.ts";
-import { moveForms } from "./form.ts";
+import { joinSources, moveForms } from "./form.ts";
 import { intAttribute, isMovement, movements, positive } from "./movement.ts";
 import { tableByPosition } from "./lift-linear.ts";
 import { count, known, lazyKnown, Unliftable, type Form, type Known, type Value } from "./value.ts";
@@ -36,7 +36,7 @@ function evaluate(lifter: Lifter, node: GraphNode): Value[] {
   if (node.opType === "ConstantOfShape") return [filled(node, inputs[0]!)];
   if (node.opType === "Cast" || node.opType === "CastLike") return [cast(node, inputs[0]!)];
   if (node.opType === "IsNaN" && inputs[0]!.kind === "probabilities") return [inputs[0]!];
-  const moved = move(node, inputs);
+  const moved = move(lifter, node, inputs);
   if (moved !== null) return moved;
   if (inputs.every((input) => input === null || input.kind === "known")) {
     const result = evaluateKnown(lifter, node, inputs);
@@ -56,7 +56,7 @@ function evaluateKnown(lifter: Lifter, node: GraphNode, inputs: (Value | null)[]
 }
 
 /** Moving operators work alike on numbers and on rows; on a whole weight, only its view changes. */
-function move(node: GraphNode, inputs: (Value | null)[]): Value[] | null {
+function move(lifter: Lifter, node: GraphNode, inputs: (Value | null)[]): Value[] | null {
   const data = node.opType === "Concat" ? inputs : inputs.slice(0, 1);
   if (data.some((value) => value === null)) return null;
   const parameters = (input: number): Known | null => {
@@ -72,7 +72,8 @@ function move(node: GraphNode, inputs: (Value | null)[]): Value[] | null {
   if (data.every((value) => value!.kind === "known")) return moved.map(({ dims, from, input }) => lazyKnown(dims, first.kind === "known" ? first.type : "float", () => pick(data as Known[], from, input)));
   if (first.kind === "present") return moved[0]!.from === null && node.opType === "Identity" ? [first] : null;
   if (!data.every((value) => value!.kind === "form")) throw new Unliftable(node.name, `${node.opType} joins rows with constants`);
-  return moved.map((movement) => moveForms(data as Form[], movement));
+  const forms = data.length === 1 ? (data as Form[]) : joinSources(lifter.program, data as Form[]);
+  return moved.map((movement) => moveForms(forms, movement));
 }
 
 function pick(data: Known[], from: Int32Array | null, input: Uint16Array | null): Float64Array {
