@@ -1,0 +1,185 @@
+/**
+ * Tokens per second and memory of the engine against whole-model sessions of the same files in onnxruntime-node.
+ *
+ *   npm run bench:decode -- [--repeats 3] [--steps 32] [--context 64] [--threads n] [--folder <where to write>] [--json]
+ *
+ * Each side runs in a process of its own, the two alternate, ratios are taken pair by pair. Whole models: one session
+ * each, the same thread options, keys and values fed back, a batch of their sequences, one model after the other.
+ */
+import { mkdtemp, rm } from "node:fs/promises";
+import { availableParallelism, tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import Table from "cli-table3";
+
+import { addModel } from "../src/store/add-model.ts";
+import { openRepository } from "../src/store/open-repository.ts";
+import type { StepProfile } from "./decode-profile.ts";
+import type { DecodeInput, DecodeResult } from "./decode-sides.ts";
+import { makeModels, type GeneratedModel } from "./make-models.ts";
+import { machine, runAlone, showSpread, spreadOf, type Spread } from "./measure.ts";
+import { SMOLLM2_135M } from "./model-graph.ts";
+
+const TENANTS = 8;
+const SHARED_LAYERS = 27;
+const WARM_UP = 4;
+
+const { values } = parseArgs({
+  options: {
+    repeats: { type: "string", default: "3" },
+    steps: { type: "string", default: "32" },
+    context: { type: "string", default: "64" },
+    threads: { type: "string", default: String(availableParallelism()) },
+    folder: { type: "string", default: tmpdir() },
+    json: { type: "boolean", default: false },
+  },
+});
+
+const work = await mkdtemp(join(values.folder, "blockllm-bench-decode-"));
+try {
+  const report = await measureDecode(work);
+  if (values.json) console.log(JSON.stringify(report, null, 2));
+  else print(report);
+} finally {
+  await rm(work, { recursive: true });
+}
+
+interface Comparison {
+  models: number;
+  sequencesEach: number;
+  engine: Side;
+  whole: Side;
+  /** Engine / whole, pair by pair. */
+  speedRatio: Spread;
+  /** Whole / engine: what the ratio of speeds would be on a machine that does nothing else. */
+  processorRatio: Spread;
+  memoryRatio: Spread;
+  /** The first sequence's tokens are equal on both sides in every pair. */
+  sameTokens: boolean;
+  profile: StepProfile;
+}
+
+interface Side {
+  tokensPerSecond: Spread;
+  processorMilliseconds: Spread;
+  bytes: Spread;
+}
+
+interface DecodeReport {
+  machine: ReturnType<typeof machine>;
+  context: number;
+  steps: number;
+  threads: number;
+  one: Comparison;
+  shared: Comparison;
+}
+
+async function measureDecode(folder: string): Promise<DecodeReport> {
+  const shapes = SMOLLM2_135M;
+  const models = await makeModels(join(folder, "models"), { shapes, count: TENANTS, sharedLayers: SHARED_LAYERS });
+  const repository = join(folder, "blocks");
+  const store = await openRepository(repository, { create: true });
+  for (const model of models) {
+    const { document } = await addModel(store, model.folder);
+    if (document.opaque) throw new Error(`${model.name} was not cut: ${document.warnings.join("; ")}`);
+  }
+  const [context, steps, threads] = [values.context, values.steps, values.threads].map(Number) as [
+    number,
+    number,
+    number,
+  ];
+  const common = { repository, context, steps, threads, warmUp: WARM_UP };
+  return {
+    machine: machine(),
+    context,
+    steps,
+    threads,
+    one: await compare({ ...common, ...chosen(models.slice(0, 1)), sequencesEach: 1 }),
+    shared: await compare({ ...common, ...chosen(models), sequencesEach: 2 }),
+  };
+}
+
+function chosen(models: GeneratedModel[]): Pick<DecodeInput, "folders" | "models"> {
+  return { folders: models.map(({ folder }) => folder), models: models.map(({ name }) => name) };
+}
+
+async function compare(input: DecodeInput): Promise<Comparison> {
+  const pairs: { engine: DecodeResult; whole: DecodeResult }[] = [];
+  for (let repeat = 0; repeat < Number(values.repeats); repeat++) {
+    const engine = await runAlone<DecodeResult>("decode-engine.ts", input);
+    const whole = await runAlone<DecodeResult>("decode-whole.ts", input);
+    pairs.push({ engine, whole });
+  }
+  return {
+    models: input.models.length,
+    sequencesEach: input.sequencesEach,
+    engine: sideOf(pairs.map(({ engine }) => engine)),
+    whole: sideOf(pairs.map(({ whole }) => whole)),
+    speedRatio: spreadOf(pairs.map(({ engine, whole }) => engine.tokensPerSecond / whole.tokensPerSecond)),
+    processorRatio: spreadOf(
+      pairs.map(({ engine, whole }) => whole.processorMilliseconds / engine.processorMilliseconds),
+    ),
+    memoryRatio: spreadOf(pairs.map(({ engine, whole }) => engine.bytes / whole.bytes)),
+    sameTokens: pairs.every(({ engine, whole }) => engine.tokens.join() === whole.tokens.join()),
+    profile: await runAlone<StepProfile>("decode-profile.ts", input),
+  };
+}
+
+function sideOf(results: DecodeResult[]): Side {
+  return {
+    tokensPerSecond: spreadOf(results.map(({ tokensPerSecond }) => tokensPerSecond)),
+    processorMilliseconds: spreadOf(results.map(({ processorMilliseconds }) => processorMilliseconds)),
+    bytes: spreadOf(results.map(({ bytes }) => bytes)),
+  };
+}
+
+function print(report: DecodeReport): void {
+  const { cpu, threads, memoryGB, node } = report.machine;
+  console.log(`${cpu}, ${threads} threads, ${memoryGB} GiB, Node ${node}`);
+  console.log(
+    `${report.context} tokens of context, ${report.steps} steps, ${report.threads} threads a session; medians (least–most)`,
+  );
+  printComparison("one sequence", report.one, { speed: "at least 0.8", memory: "" });
+  const { models, sequencesEach } = report.shared;
+  const title = `${models * sequencesEach} sequences, ${models} models sharing ${SHARED_LAYERS} of ${SMOLLM2_135M.layers} layers`;
+  printComparison(title, report.shared, { speed: "at least 2", memory: "at most 0.3" });
+}
+
+function printComparison(title: string, comparison: Comparison, goals: { speed: string; memory: string }): void {
+  const { engine, whole, profile } = comparison;
+  const table = new Table({
+    head: [title, "engine", "whole models", "ratio", "goal"],
+    style: { head: [], border: [] },
+  });
+  table.push(
+    [
+      "tokens/s",
+      showSpread(engine.tokensPerSecond, 1),
+      showSpread(whole.tokensPerSecond, 1),
+      showSpread(comparison.speedRatio, 2),
+      goals.speed,
+    ],
+    [
+      "processor ms a token",
+      showSpread(engine.processorMilliseconds, 1),
+      showSpread(whole.processorMilliseconds, 1),
+      `${showSpread(comparison.processorRatio, 2)} inverse`,
+      "",
+    ],
+    ["PSS, MB", megabytes(engine.bytes), megabytes(whole.bytes), showSpread(comparison.memoryRatio, 2), goals.memory],
+    ["same tokens", comparison.sameTokens ? "yes" : "no", "", "", "yes"],
+  );
+  console.log(table.toString());
+  console.log(
+    `A step of the engine: ${milliseconds(profile.step)} = segments ${milliseconds(profile.segments)} in ${profile.segmentCalls} calls` +
+      ` + attention cores ${milliseconds(profile.cores)} in ${profile.coreCalls} calls + JavaScript ${milliseconds(profile.rest)}`,
+  );
+}
+
+function megabytes({ median, least, most }: Spread): string {
+  return showSpread({ median: median / 1e6, least: least / 1e6, most: most / 1e6 }, 0);
+}
+
+function milliseconds(value: number): string {
+  return `${value.toFixed(1)} ms`;
+}
