@@ -132,7 +132,12 @@ export class ChainExecutor implements Executor {
     if (outputs["q"]) await this.#runCores(outputs, standing, step);
   }
 
+  /**
+   * All calls of a layer are handed over at once: the binding defers each by one turn of the event loop, and one turn
+   * then serves all of them.
+   */
   async #runCores(outputs: Record<string, Tensor>, standing: Standing[], step: StepRows): Promise<void> {
+    const attended: Promise<void>[] = [];
     let first = 0;
     for (const { placed, member, rows } of standing) {
       const { layer, spec } = member.core!;
@@ -145,13 +150,18 @@ export class ChainExecutor implements Executor {
         part("v", cache.values.width, 0, rows.count),
       );
       const stride = placed.item.stepwise ? 1 : rows.count;
+      const width = spec.heads * spec.valueHeadSize;
       for (let from = 0; from < rows.count; from += stride) {
         const query = part("q", spec.heads * spec.headSize, from, stride);
-        const attended = await this.#cores.attend(spec, cache, { start: placed.item.start + from, query });
-        step.values.put("o", spec.heads * spec.valueHeadSize, [{ start: rows.start + from, count: stride }], attended);
+        const call = this.#cores.attend(spec, cache, { start: placed.item.start + from, query });
+        const range = { start: rows.start + from, count: stride };
+        attended.push(call.then((o) => step.values.put("o", width, [range], o)));
       }
       first += rows.count;
     }
+    // Not Promise.all: after a failure the caches must stay until the calls that are still queued have run.
+    const failed = (await Promise.allSettled(attended)).find(({ status }) => status === "rejected");
+    if (failed) throw (failed as PromiseRejectedResult).reason;
   }
 }
 
