@@ -2,6 +2,7 @@ import { readFile, stat, utimes } from "node:fs/promises";
 
 import type { Digest } from "../blocks/block.ts";
 import { startDigest } from "../fingerprint/digest.ts";
+import { recycleChunk } from "../support/chunk-pool.ts";
 import { BlockllmError } from "../support/errors.ts";
 import type { BlobSource } from "./blob-store.ts";
 import type { Descriptor } from "./descriptor.ts";
@@ -48,6 +49,7 @@ export class BlobWriter {
         bufferedBytes += chunk.byteLength;
         if (bufferedBytes < BUFFERED_BYTES) continue;
         await incoming.write(buffered);
+        buffered.forEach(recycleChunk);
         buffered = [];
         bufferedBytes = 0;
       }
@@ -55,9 +57,11 @@ export class BlobWriter {
       if (source.size !== undefined && source.size !== size) throw sourceChanged(source.size, size);
       if (await this.#reuse(descriptor, incoming.opened ? null : buffered)) {
         await incoming.discard();
+        buffered.forEach(recycleChunk);
         return { descriptor, reused: true };
       }
       await incoming.write(buffered);
+      buffered.forEach(recycleChunk);
       await this.#sync(() => incoming.sync());
       await incoming.renameTo(this.#store.path(descriptor.digest));
       return { descriptor, reused: false };
@@ -76,6 +80,7 @@ export class BlobWriter {
     for await (const chunk of source.stream()) {
       signal.throwIfAborted();
       running.update(chunk);
+      recycleChunk(chunk);
     }
     return { mediaType: source.mediaType, digest: running.finish(), size: source.size };
   }
