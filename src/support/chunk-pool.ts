@@ -35,5 +35,5 @@ export function recycleChunk({ buffer }: Uint8Array): void {
 
 /** Not zeroed, unlike `new ArrayBuffer`. */
 function newBuffer(bytes: number): ArrayBuffer {
-  return Buffer.allocUnsafeSlow(bytes).buffer as ArrayBuffer;
+  return Buffer.allocUnsafeSlow(bytes).buffer;
 }
