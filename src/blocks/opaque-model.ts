@@ -1,4 +1,4 @@
-import { inputRoles, type ModelHints } from "../canonical/probe.ts";
+import { continuationNames, inputRoles, type ModelHints } from "../canonical/probe.ts";
 import { Unliftable } from "../canonical/value.ts";
 import type { OnnxModel, ValueInfo } from "../onnx/model.ts";
 import { BlockllmError } from "../support/errors.ts";
@@ -39,8 +39,8 @@ function rolesOrRefuse(model: OnnxModel): ReturnType<typeof inputRoles> {
 }
 
 function pairPast(input: ValueInfo, { outputs, hints }: { outputs: ValueInfo[]; hints: ModelHints }): OpaqueSpec["past"][number] {
-  const wanted = [input.name.replace("past_key_values", "present"), input.name.replace("past", "present"), input.name.replace("past_key_values", "present_key_values"), `updated_${input.name}`];
-  const output = outputs.find(({ name }) => name !== input.name && wanted.includes(name));
+  const wanted = continuationNames(input.name);
+  const output = outputs.find(({ name }) => wanted.includes(name));
   if (output === undefined) throw refused(input.name, `past input ${input.name} has no output that continues it`);
   const dims = [...(input.dims ?? [])];
   if (input.dtype !== "float32" && input.dtype !== "float16") throw refused(input.name, `a key-value cache of ${input.dtype}`);

@@ -7,6 +7,7 @@ import { feedInputs, inputRoles, type ModelHints, type Probe } from "./probe.ts"
 import { agreesFar } from "./rotary.ts";
 import { describeNode, RowProgram, type RowNode } from "./rows.ts";
 import { simplify } from "./simplify.ts";
+import { requireSameUses } from "./trace.ts";
 import { Unliftable, type Value } from "./value.ts";
 import { constantVectors, walkGraph } from "./walk.ts";
 
@@ -36,8 +37,10 @@ export function canonicalise(model: OnnxModel, hints: ModelHints): CanonicalMode
   const tableRows = rowsOfTables(short);
   const far = lift({ past: farthest(hints, tableRows), sequence: 2, shapesOnly: true });
   const first = lift({ past: 0, sequence: 4, shapesOnly: true });
+  const single = lift({ past: 5, sequence: 1, shapesOnly: true });
   const windows = far.lifter.cores.map((core) => core.spec.window);
-  for (const other of [short, longer, first]) requireWindows(other, windows);
+  for (const other of [short, longer, first, single]) requireWindows(other, windows);
+  for (const other of [far, first, single]) requireSameUses(short.lifter.uses, other.lifter.uses);
   requireAngles(short, far);
   const cores = short.lifter.program.nodes.flatMap((node, id) => (node.op === "core" ? [id] : []));
   cores.forEach((id, layer) => setWindow(short.lifter.program.node(id), windows[layer]!));
@@ -53,7 +56,7 @@ interface Lift {
 function liftAt(model: OnnxModel, hints: ModelHints, probe: Probe): Lift {
   const program = new RowProgram();
   const { values, past } = feedInputs(model, probe, { program, hints });
-  const lifter: Lifter = { probe, hints, program, values, past, cores: [], vectors: probe.shapesOnly ? [] : constantVectors(model.graph) };
+  const lifter: Lifter = { probe, hints, program, values, past, cores: [], uses: [], vectors: probe.shapesOnly ? [] : constantVectors(model.graph) };
   const outputs = model.graph.outputs.map((output) => output.name);
   const roles = inputRoles(model);
   const logitsName = outputs.find((name) => /logits/i.test(name)) ?? outputs[0];

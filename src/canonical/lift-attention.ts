@@ -4,6 +4,7 @@ import { readHeads, uniformFactor, type ElementAt, type Heads } from "./heads.ts
 import { valueOf, type Lift, type Lifter } from "./lifter.ts";
 import { intAttribute, positive } from "./movement.ts";
 import { recogniseMask } from "./mask.ts";
+import { continuationNames } from "./probe.ts";
 import { hasRotation, recogniseRotary, type RotaryFinding } from "./rotary.ts";
 import { count, Unliftable, type Form, type Known, type Probabilities, type Scores, type Value } from "./value.ts";
 
@@ -192,16 +193,27 @@ export function tableRows(lifter: Lifter, table: Known, positions: number[]): Kn
 
 /** A key-value output must be the past followed by exactly the rows that the core caches; otherwise decoding would drift. */
 export function checkPresent(lifter: Lifter, name: string, value: Value): void {
-  if (value.kind === "present") return;
+  if (value.kind === "present") {
+    const { pastKey, pastValue } = lifter.cores[value.core]!;
+    checkContinues(lifter, name, value.which === "key" ? pastKey : pastValue);
+    return;
+  }
   if (value.kind !== "form" || value.dims.length !== 4) throw new Unliftable(name, "an output that is neither logits nor a key-value cache");
   const [, heads, total, size] = value.dims as [number, number, number, number];
   const operand: HeadsOperand = { form: value, heads, size, at: (head, t, d) => (head * total + t) * size + d };
   if (total !== lifter.probe.past + lifter.probe.sequence) throw new Unliftable(name, "a key-value output without the past");
   const { operand: fresh, past, scale } = cached(lifter, operand, name);
+  checkContinues(lifter, name, past);
   const core = lifter.cores.find(({ pastKey, pastValue }) => pastKey === past || pastValue === past);
   if (core === undefined || scale !== 1) throw new Unliftable(name, "a key-value output that no attention reads");
   const shape = { heads, size, sequence: lifter.probe.sequence, width: (source: number) => lifter.program.width(source), node: name };
   const rows = headRows(lifter, readHeads(fresh.form, fresh.at, shape), name);
   const [cachedRows, factor] = core.pastKey === past ? [core.key, core.keyFactor] : [core.value, 1];
   if (rows.node !== cachedRows || Math.abs(rows.factor - factor) > 1e-6) throw new Unliftable(name, "the cache holds other rows than attention uses");
+}
+
+/** Callers feed an output back by its name: one that holds what another past input becomes would change the model. */
+function checkContinues(lifter: Lifter, output: string, past: number): void {
+  const named = lifter.past.findIndex(({ name }) => continuationNames(name).includes(output));
+  if (named >= 0 && named !== -1 - past) throw new Unliftable(output, `an output that continues ${lifter.past[-1 - past]!.name}`);
 }

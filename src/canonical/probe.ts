@@ -50,6 +50,11 @@ function roleOf(input: ValueInfo): Omit<InputRole, "name"> {
   throw new Unliftable(input.name, `graph input ${input.name} (${input.dtype}, rank ${rank}) has no known role`);
 }
 
+/** The names under which exporters give back what this past input becomes. */
+export function continuationNames(past: string): string[] {
+  return [past.replace("past_key_values", "present"), past.replace("past", "present"), past.replace("past_key_values", "present_key_values"), `updated_${past}`].filter((name) => name !== past);
+}
+
 /** The values of all graph inputs at `probe`; past inputs get source −1−i in the order of `past`. */
 export function feedInputs(model: OnnxModel, probe: Probe, options: { program: RowProgram; hints: ModelHints }): { values: Map<string, Value>; past: PastInput[] } {
   const { past, sequence } = probe;

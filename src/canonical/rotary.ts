@@ -36,7 +36,7 @@ export function recogniseRotary(heads: Heads, options: { past: number; vectors: 
   const tables = tablesOf(heads, pairs);
   if (tables === null) throw new Unliftable(node, "rotary embedding whose frequencies are neither powers of one base, nor a constant, nor a table");
   const placeholder = { name: "", digest: "sha256:" as const, dtype: "float32" as const, dims: [], bytes: 0 };
-  return { rotary: { dim, interleaved, scale: 1, frequencies: { kind: "table", cos: placeholder, sin: placeholder } }, tables, factor: tables.factor };
+  return { rotary: { dim, interleaved, scale: 1, frequencies: { kind: "table", cos: placeholder, sin: placeholder } }, tables: { cos: tables.cos, sin: tables.sin }, factor: tables.factor };
 }
 
 /** float32 θ^(−2i/dim), as torch computes it. */

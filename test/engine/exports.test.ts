@@ -89,10 +89,9 @@ describe.each(Object.entries(CUT))("%s", (path, expected) => {
     const { exporter, family, precision, layers, contextLength, opaque } = document;
     expect({ exporter, family, precision, layers, contextLength, tokenizer: hasTokenizer(path) }).toEqual(expected);
     expect(opaque).toBe(false);
-    const layerOf = (layer: number) => [`attention ${layer}`, `mlp ${layer}`];
     expect(document.chain.map(({ kind, layer }) => (layer === null ? kind : `${kind} ${layer}`))).toEqual([
       "embedding",
-      ...Array.from({ length: layers }, (_, layer) => layerOf(layer)).flat(),
+      ...Array.from({ length: layers }, (_, layer) => [`attention ${layer}`, `mlp ${layer}`]).flat(),
       "head",
     ]);
     expect(document.warnings).toEqual(

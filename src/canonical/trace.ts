@@ -1,0 +1,26 @@
+import type { GraphNode } from "../onnx/model.ts";
+import { scalarOf, Unliftable, type Value } from "./value.ts";
+
+/**
+ * One operator on rows as text: which, its attributes, and the weights and numbers it takes. Where only shapes are
+ * followed this is all that is seen of the arithmetic; a graph that takes other numbers there computes something else.
+ */
+export function describeUse(node: GraphNode, inputs: (Value | null)[]): string {
+  const attributes = Array.from(node.attributes, ([name, attribute]) => [name, attribute.kind === "tensor" || attribute.kind === "graph" ? "" : attribute.value]);
+  return JSON.stringify([node.domain, node.opType, attributes, inputs.map(describeInput)]);
+}
+
+/** Integers are lengths and positions, several numbers may be masks or angles: those are compared elsewhere. */
+function describeInput(value: Value | null): unknown {
+  if (value?.kind !== "known") return value?.kind ?? "";
+  if (value.weight !== null) return [value.weight.tensor.name, value.weight.dims];
+  return value.type === "int" ? "integers" : (scalarOf(value) ?? "numbers");
+}
+
+/** Throws `Unliftable` unless both walks met the same operators with the same constants. */
+export function requireSameUses(a: readonly string[], b: readonly string[]): void {
+  const differing = a.findIndex((use, i) => use !== b[i]);
+  if (differing < 0 && a.length === b.length) return;
+  const [, operator] = JSON.parse(a[differing] ?? b[a.length]!) as [string, string];
+  throw new Unliftable(`operator ${differing < 0 ? a.length : differing} on rows (${operator})`, "the graph computes something else for sequences of another length");
+}
