@@ -3,7 +3,7 @@ import { formOfRows, inTokenOrder, multiplyForm, rowsOf, scaleForm, shapeOnly, s
 import { multiplyQuantised } from "./lift-quantised.ts";
 import { spread } from "./known-elementwise.ts";
 import { addToScores, hideScores, scaleScores, tanhOfScores } from "./lift-scores.ts";
-import { formAt, noteChoice, valueOf, type Lift, type Lifter } from "./lifter.ts";
+import { formAt, valueOf, type Lift, type Lifter } from "./lifter.ts";
 import { positionRows, vectorOperation } from "./lift-linear.ts";
 import { axesOf, broadcastDims, intAttribute } from "./movement.ts";
 import { optionalKnown } from "./lifter.ts";
@@ -42,7 +42,7 @@ export const liftBinary: Lift = (lifter, node) => {
   const left = valueOf(lifter, node, 0);
   const right = valueOf(lifter, node, 1);
   if (left.kind === "quantised" || right.kind === "quantised") return [multiplyQuantised(lifter, node, left, right)];
-  if (left.kind === "scores" || right.kind === "scores") return [scoresWith(lifter, node, left, right)];
+  if (left.kind === "scores" || right.kind === "scores") return [scoresWith(node, left, right)];
   if (left.kind === "form" && right.kind === "form") return [rowsWithRows(lifter, node, left, right)];
   if (left.kind === "form" && right.kind === "known") return [rowsWithKnown(lifter, node, left, right)];
   if (left.kind === "known" && right.kind === "form") return [knownWithRows(lifter, node, left, right)];
@@ -86,7 +86,6 @@ function sameTokens(a: RowView, b: RowView): boolean {
 function rowsWithKnown(lifter: Lifter, node: GraphNode, x: Form, operand: Known): Form {
   const value = scalarOf(operand);
   const dims = broadcastDims(x.dims, operand.dims, node);
-  if (value !== null) noteChoice(lifter, node.opType, [value]);
   if (value !== null && count(dims) === count(x.dims)) return withScalar(lifter, node, { ...x, dims }, value);
   if (operand.table !== null && node.opType === "Add") return rowsWithRows(lifter, node, x, positionRows(lifter, node, operand));
   if (count(operand.dims) === x.dims.at(-1) && operand.dims.at(-1) === x.dims.at(-1)) return vectorOperation(lifter, node, { x, operand, operation: node.opType });
@@ -115,7 +114,6 @@ function perToken(lifter: Lifter, { x, operand, dims }: { x: Form; operand: Know
 function knownWithRows(lifter: Lifter, node: GraphNode, operand: Known, x: Form): Form {
   if (node.opType === "Add" || node.opType === "Mul" || node.opType === "Min" || node.opType === "Max") return rowsWithKnown(lifter, node, x, operand);
   const value = scalarOf(operand);
-  if (value !== null) noteChoice(lifter, node.opType, [value]);
   if (value === null) throw new Unliftable(node.name, `${node.opType} of a constant of dims [${operand.dims.join(", ")}] and rows`);
   if (node.opType === "Sub") return withScalar(lifter, { ...node, opType: "Add" }, scaleForm(x, -1), value);
   if (node.opType === "Div") return scaleForm(unary(lifter, node, x, "Reciprocal"), value);
@@ -142,20 +140,14 @@ function withScalar(lifter: Lifter, node: GraphNode, x: Form, value: number): Fo
 /** Clip (opset 11 on: bounds are inputs). */
 export const liftClip: Lift = (lifter, node) => {
   const bounds = (["Max", "Min"] as const).map((opType, i) => ({ opType, bound: optionalKnown(lifter, node, i + 1) }));
-  return [bounds.reduce((x, { opType, bound }) => (bound === null ? x : bounded(lifter, { ...node, opType }, x, bound)), formAt(lifter, node, 0))];
+  return [bounds.reduce((x, { opType, bound }) => (bound === null ? x : withScalar(lifter, { ...node, opType }, x, bound.read()[0]!)), formAt(lifter, node, 0))];
 };
 
-function bounded(lifter: Lifter, node: GraphNode, x: Form, bound: Known): Form {
-  noteChoice(lifter, node.opType, bound.read());
-  return withScalar(lifter, node, x, bound.read()[0]!);
-}
-
-function scoresWith(lifter: Lifter, node: GraphNode, left: Value, right: Value): Value {
+function scoresWith(node: GraphNode, left: Value, right: Value): Value {
   const scores = left.kind === "scores" ? left : right;
   const other = left.kind === "scores" ? right : left;
   if (scores.kind !== "scores" || other.kind !== "known") throw new Unliftable(node.name, `${node.opType} of attention scores and a ${other.kind} value`);
   const value = scalarOf(other);
-  if (value !== null) noteChoice(lifter, `scores ${node.opType}`, [value]);
   if (node.opType === "Mul" && value !== null) return scaleScores(scores, value);
   if (node.opType === "Div" && value !== null && left === scores) return scaleScores(scores, 1 / value);
   if (node.opType === "Add") return addToScores(node, scores, other);
@@ -170,7 +162,6 @@ export const liftWhere: Lift = (lifter, node) => {
   if (yes.kind === "scores" && no.kind === "known") return [hideScores(node, yes, { condition, fill: no, hideWhere: 0 })];
   if (no.kind === "scores" && yes.kind === "known") return [hideScores(node, no, { condition, fill: yes, hideWhere: 1 })];
   const chosen = condition.read();
-  noteChoice(lifter, "Where", chosen.slice(0, 1));
   if (chosen.every((each) => each === chosen[0])) return [chosen[0] !== 0 ? yes : no];
   throw new Unliftable(node.name, `Where over ${yes.kind} and ${no.kind} values`);
 };

@@ -14,8 +14,6 @@ export interface Lifter {
   cores: FoundCore[];
   /** Every operator on rows with its constants, in the order met. */
   uses: string[];
-  /** Every number and choice that shaped what is done to rows, in order: the same at every probe, or they depend on it. */
-  choices: string[];
   /** Constant float vectors of the file: where inverse frequencies are found exactly. */
   vectors: Float32Array[];
 }
@@ -33,11 +31,6 @@ export interface FoundCore {
   /** Position-dependent factors on q and k, checked against the rotary specification at far positions. */
   factors: Known[];
   node: string;
-}
-
-/** Notes a number or a choice that must not depend on the lengths. Rounded: far positions add in other orders. */
-export function noteChoice(lifter: Lifter, what: string, numbers: ArrayLike<number> = []): void {
-  lifter.choices.push(`${what} ${Array.from(numbers, (each) => each.toPrecision(5)).join(" ")}`);
 }
 
 /** An operator's outputs, in order; missing ones are unused. */

@@ -3,7 +3,7 @@ import { readTensor, toNumbers } from "../onnx/tensor-data.ts";
 import { knownElementwise } from "./known-elementwise.ts";
 import { knownOperator } from "./known-operators.ts";
 import { LIFTS } from "./lifts.ts";
-import { noteChoice, type Lifter } from "./lifter.ts";
+import { type Lifter } from "./lifter.ts";
 import { joinSources, moveForms } from "./form.ts";
 import { intAttribute, isMovement, movements, positive } from "./movement.ts";
 import { tableByPosition } from "./lift-linear.ts";
@@ -74,19 +74,8 @@ function move(lifter: Lifter, node: GraphNode, inputs: (Value | null)[]): Value[
   if (data.every((value) => value!.kind === "known")) return moved.map(({ dims, from, input }) => lazyKnown(dims, first.kind === "known" ? first.type : "float", () => pick(data as Known[], from, input)));
   if (first.kind === "present") return moved[0]!.from === null && node.opType === "Identity" ? [first] : null;
   if (!data.every((value) => value!.kind === "form")) throw new Unliftable(node.name, `${node.opType} joins rows with constants`);
-  if (node.opType === "Slice" && first.dims.at(-1)! > LARGEST_PROBE) noteChoice(lifter, "Slice", columnBounds(parameters, first.dims));
   const forms = data.length === 1 ? (data as Form[]) : joinSources(lifter.program, data as Form[]);
   return moved.map((movement) => moveForms(forms, movement));
-}
-
-/** No probe is as long as rows are wide: an axis beyond this holds columns, not tokens, in short probes and far ones alike. */
-const LARGEST_PROBE = 13;
-
-/** Where a Slice of the last axis starts and ends; nothing for other axes, whose bounds may follow the lengths. */
-function columnBounds(parameters: (input: number) => Known | null, dims: number[]): number[] {
-  const read = (input: number): number[] => Array.from(parameters(input)?.read() ?? []);
-  const [starts, ends, axes] = [read(1), read(2), read(3)];
-  return axes.flatMap((axis, i) => (positive(axis, dims.length) === dims.length - 1 ? [starts[i]!, Math.min(ends[i]!, dims.at(-1)!)] : []));
 }
 
 function pick(data: Known[], from: Int32Array | null, input: Uint16Array | null): Float64Array {
@@ -188,7 +177,6 @@ function cast(node: GraphNode, value: Value): Value {
 function takeBranch(lifter: Lifter, node: GraphNode): Value[] {
   const condition = lifter.values.get(node.inputs[0]!);
   if (condition?.kind !== "known") throw new Unliftable(node.name, "If with a condition that depends on the text");
-  noteChoice(lifter, "If", condition.read());
   const branch = node.attributes.get(condition.read()[0] !== 0 ? "then_branch" : "else_branch");
   if (branch?.kind !== "graph") throw new Unliftable(node.name, "If without its branch");
   const names = branch.value.outputs.map((output) => output.name);

@@ -1,4 +1,5 @@
 import { elementBits, readTensorRange, streamTensor, tensorBytes } from "../onnx/tensor-data.ts";
+import { recycleChunk, takeChunk } from "../support/chunk-pool.ts";
 import { BlockllmError } from "../support/errors.ts";
 import type { Weight } from "./weights.ts";
 
@@ -55,7 +56,7 @@ function* columnsOf({ tensor, take }: Weight, rows: number, { rowBytes, elementB
   for (let row = 0; row < rows; row += rowsAtOnce) {
     const count = Math.min(rowsAtOnce, rows - row);
     const source = readTensorRange(tensor, row * rowBytes, count * rowBytes);
-    const out = new Uint8Array(count * taken);
+    const out = takeChunk(count * taken);
     let position = 0;
     for (let i = 0; i < count; i++) {
       for (const { start, length } of ranges) {
@@ -64,6 +65,7 @@ function* columnsOf({ tensor, take }: Weight, rows: number, { rowBytes, elementB
         position += length * elementBytes;
       }
     }
+    recycleChunk(source);
     yield out;
   }
 }
@@ -81,12 +83,13 @@ function* transposed(weight: Weight, { rowBytes, elementBytes }: Layout): Genera
   for (const { start, length } of columnList) {
     for (let band = 0; band < length; band += atOnce) {
       const width = Math.min(atOnce, length - band);
-      const out = new Uint8Array(width * outRow * elementBytes);
+      const out = takeChunk(width * outRow * elementBytes);
       let at = 0;
       for (const range of rowList) {
         for (let row = range.start; row < range.start + range.length; row++, at++) {
           const run = readTensorRange(tensor, row * rowBytes + (start + band) * elementBytes, width * elementBytes);
           scatter(run, out, { at, outRow, elementBytes });
+          recycleChunk(run);
         }
       }
       yield out;
@@ -98,7 +101,7 @@ function* transposed(weight: Weight, { rowBytes, elementBytes }: Layout): Genera
 function scatter(run: Uint8Array, out: Uint8Array, { at, outRow, elementBytes }: { at: number; outRow: number; elementBytes: number }): void {
   if (elementBytes === 4 && run.byteOffset % 4 === 0) {
     const source = new Uint32Array(run.buffer, run.byteOffset, run.length / 4);
-    const target = new Uint32Array(out.buffer);
+    const target = new Uint32Array(out.buffer, out.byteOffset, out.length / 4);
     for (let j = 0; j < source.length; j++) target[j * outRow + at] = source[j]!;
     return;
   }

@@ -1,5 +1,6 @@
 import { closeSync, fstatSync, openSync, readSync, statSync } from "node:fs";
 import { open } from "node:fs/promises";
+import { takeChunk } from "../support/chunk-pool.ts";
 import { BlockllmError } from "../support/errors.ts";
 import type { ElementType, TensorInfo } from "./model.ts";
 import { checkLimit } from "./limits.ts";
@@ -62,25 +63,36 @@ export function storedBytes(tensor: TensorInfo): number {
 
 /** The whole tensor; in-memory bytes are given as they are and must not be written to. */
 export function readTensor(tensor: TensorInfo): Uint8Array {
-  return readTensorRange(tensor, 0, storedBytes(tensor));
+  const { data } = tensor;
+  if (data.kind === "bytes") return data.bytes;
+  const bytes = new Uint8Array(Buffer.allocUnsafeSlow(data.length).buffer, 0, data.length);
+  readInto(bytes, tensor.name, { path: data.path, offset: data.offset });
+  return bytes;
 }
 
-/** `byteLength` bytes from `byteOffset` of the tensor, read synchronously. A range outside the tensor is a bug. */
+/**
+ * `byteLength` bytes from `byteOffset` of the tensor, read synchronously. A range outside the tensor is a bug. Whoever
+ * has no more use for them may give them back (`recycleChunk`).
+ */
 export function readTensorRange(tensor: TensorInfo, byteOffset: number, byteLength: number): Uint8Array {
   const available = storedBytes(tensor);
   if (byteOffset < 0 || byteLength < 0 || byteOffset + byteLength > available) {
     throw new Error(`${tensor.name}: bytes ${byteOffset} + ${byteLength} of ${available}`);
   }
   if (tensor.data.kind === "bytes") return tensor.data.bytes.subarray(byteOffset, byteOffset + byteLength);
-  const bytes = Buffer.allocUnsafeSlow(byteLength);
-  const descriptor = descriptorFor(tensor.data.path);
+  const bytes = takeChunk(byteLength);
+  readInto(bytes, tensor.name, { path: tensor.data.path, offset: tensor.data.offset + byteOffset });
+  return bytes;
+}
+
+function readInto(bytes: Uint8Array, name: string, { path, offset }: { path: string; offset: number }): void {
+  const descriptor = descriptorFor(path);
   let done = 0;
-  while (done < byteLength) {
-    const count = readSync(descriptor, bytes, done, byteLength - done, tensor.data.offset + byteOffset + done);
-    if (count === 0) throw fileShrank(tensor.name, tensor.data.path, done, byteLength);
+  while (done < bytes.length) {
+    const count = readSync(descriptor, bytes, done, bytes.length - done, offset + done);
+    if (count === 0) throw fileShrank(name, path, done, bytes.length);
     done += count;
   }
-  return new Uint8Array(bytes.buffer, bytes.byteOffset, byteLength);
 }
 
 /** The tensor front to back in chunks of `chunkBytes` (the last one shorter); every chunk is the receiver's to keep. */
@@ -94,10 +106,10 @@ export async function* streamTensor(tensor: TensorInfo, chunkBytes = 2 ** 20): A
   }
   await using file = await open(data.path, "r");
   const readChunk = async (done: number): Promise<Uint8Array> => {
-    const buffer = Buffer.allocUnsafeSlow(Math.min(chunkBytes, data.length - done));
+    const buffer = takeChunk(Math.min(chunkBytes, data.length - done));
     const { bytesRead } = await file.read(buffer, 0, buffer.length, data.offset + done);
     if (bytesRead === 0 && buffer.length > 0) throw fileShrank(tensor.name, data.path, done, data.length);
-    return new Uint8Array(buffer.buffer, buffer.byteOffset, bytesRead);
+    return buffer.subarray(0, bytesRead);
   };
   let ahead = readChunk(0);
   for (let done = 0; done < data.length;) {

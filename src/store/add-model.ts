@@ -34,27 +34,45 @@ export interface AddedModel {
  * Takes a model folder into the repository: read → canonicalise → cut → store → name. Weights are streamed once from
  * where they lie into their blobs; the name appears last, so an interruption leaves garbage and never half a model.
  */
-export async function addModel(repository: Repository, path: string, options: AddModelOptions = {}): Promise<AddedModel> {
+export async function addModel(
+  repository: Repository,
+  path: string,
+  options: AddModelOptions = {},
+): Promise<AddedModel> {
   const source = locateModel(path);
   const name = chooseName(source, options);
   try {
     const document = await storeModel(repository, source, options);
-    const stored = await repository.putModel(name, document, { ...(options.replace === true ? { replace: true } : {}), ...(options.signal === undefined ? {} : { signal: options.signal }) });
+    const stored = await repository.putModel(name, document, {
+      ...(options.replace === true ? { replace: true } : {}),
+      ...(options.signal === undefined ? {} : { signal: options.signal }),
+    });
     return { name: stored.name, digest: stored.digest, document };
   } finally {
     closeFiles();
   }
 }
 
-async function storeModel(repository: Repository, source: SourceModel, options: AddModelOptions): Promise<ModelDocument> {
+async function storeModel(
+  repository: Repository,
+  source: SourceModel,
+  options: AddModelOptions,
+): Promise<ModelDocument> {
   const { facts } = source;
   const model = await readModel(source.graph);
   options.signal?.throwIfAborted();
   const apart = takeApart(model, facts);
   const { blobs } = repository;
-  const context = { repository, blobs, ...(options.signal === undefined ? {} : { signal: options.signal }), ...(options.onProgress === undefined ? {} : { onProgress: options.onProgress }) };
+  const context = {
+    repository,
+    blobs,
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
+    ...(options.onProgress === undefined ? {} : { onProgress: options.onProgress }),
+  };
   const files = await storeFiles(context, source.files);
-  const warnings = files.some((file) => file.name === "tokenizer.json") ? [] : ["no tokenizer.json: this model takes and gives token ids only"];
+  const warnings = files.some((file) => file.name === "tokenizer.json")
+    ? []
+    : ["no tokenizer.json: this model takes and gives token ids only"];
   const shared = {
     version: 1,
     exporter: describeExporter(model),
@@ -97,7 +115,9 @@ async function storeModel(repository: Repository, source: SourceModel, options: 
 
 function chooseName(source: SourceModel, { name, as }: AddModelOptions): string {
   const stem = basename(source.graph, extname(source.graph));
-  const fallback = ["model", "decoder_model_merged", "decoder_with_past_model"].includes(stem) ? basename(source.folder) : stem;
+  const fallback = ["model", "decoder_model_merged", "decoder_with_past_model"].includes(stem)
+    ? basename(source.folder)
+    : stem;
   const base = name ?? fallback;
   return canonicalModelName(as === undefined ? base : `${base.split(":")[0]}:${as}`);
 }
@@ -109,11 +129,14 @@ function smallest(a: number | null, b: number | null): number | null {
 function vocabularyOf(outputs: { name: string; dims: (number | string | null)[] | null }[], logits: string): number {
   const width = outputs.find(({ name }) => name === logits)?.dims?.at(-1);
   if (typeof width === "number") return width;
-  throw new BlockllmError("model_unsupported", `${logits}: the graph does not say how large its vocabulary is`, { hint: "export the model again with static vocabulary size" });
+  throw new BlockllmError("model_unsupported", `${logits}: the graph does not say how large its vocabulary is`, {
+    hint: "export the model again with static vocabulary size",
+  });
 }
 
 function sourceBytes(source: SourceModel, model: Awaited<ReturnType<typeof readModel>>): number {
   const external = new Map<string, number>();
-  for (const { data } of model.graph.initializers.values()) if (data.kind === "file" && data.path !== source.graph) external.set(data.path, statSync(data.path).size);
+  for (const { data } of model.graph.initializers.values())
+    if (data.kind === "file" && data.path !== source.graph) external.set(data.path, statSync(data.path).size);
   return statSync(source.graph).size + Array.from(external.values()).reduce((sum, size) => sum + size, 0);
 }
