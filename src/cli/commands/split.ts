@@ -1,3 +1,4 @@
+import { basename } from "node:path";
 import { type AddModelOptions, addModel } from "../../store/add-model.ts";
 import { openRepository } from "../../store/open-repository.ts";
 import type { Repository } from "../../store/repository.ts";
@@ -53,7 +54,9 @@ async function splitOne(
     signal,
     onProgress: ({ bytes }) => progress.update(`splitting ${path}: ${formatBytes(bytes)}`),
   };
-  const { name, digest, document } = await addModel(repository, path, settings);
+  const { name, digest, document } = await addModel(repository, path, settings).catch((error: unknown) => {
+    throw namePath(error, path);
+  });
   // As of now: of two equal models in one command the first one brings the bytes and the second none.
   const { per_model } = await reportSharing(repository);
   const sharing = per_model.find((model) => model.name === name)!;
@@ -74,6 +77,13 @@ async function splitOne(
     warnings: document.warnings,
     milliseconds: Math.round(milliseconds),
   };
+}
+
+/** Of several models in one command, the message must say which one is bad. */
+function namePath(error: unknown, path: string): unknown {
+  if (!(error instanceof BlockllmError) || error.exitCode !== 2 || error.message.includes(basename(path))) return error;
+  const { code, message, hint } = error;
+  return new BlockllmError(code, `${path}: ${message}`, { cause: error, ...(hint === undefined ? {} : { hint }) });
 }
 
 /** With whom blocks are shared is known once all are in. */
