@@ -40,22 +40,44 @@ const ROUNDED = { max_abs_logit_diff: null, kl: 1e-2 };
 const GREEDY_TOKENS = 16;
 
 /** Runs the chain and the whole model side by side on the same tokens, and re-hashes every blob of the model. */
-export async function verifyModel(repository: Repository, name: string, options: VerifyOptions = {}): Promise<Verification> {
+export async function verifyModel(
+  repository: Repository,
+  name: string,
+  options: VerifyOptions = {},
+): Promise<Verification> {
   const { name: model, document, manifest } = await repository.readModel(name);
   const blobs = [manifest.config, ...manifest.layers];
   for (const { digest } of blobs) for await (const _ of repository.blobs.stream(digest, options.signal)) void _;
   const temporary = options.against === undefined ? await reassemble(repository, model, options.signal) : null;
   const against = options.against ?? temporary!;
   try {
-    const whole = await openWholeModel(against, { vocabSize: document.vocabSize, threads: engineConfig({}).threads, stepwise: document.precision.includes("dynamic") });
+    const whole = await openWholeModel(against, {
+      vocabSize: document.vocabSize,
+      threads: engineConfig({}).threads,
+      stepwise: document.precision.includes("dynamic"),
+    });
     const chain = await openForward(repository, model);
     try {
       const prompts = options.prompts ?? defaultPrompts(document.vocabSize, document.contextLength);
       checkTokens(prompts, document.vocabSize);
-      const compared = await compare(whole, chain, { prompts, vocabulary: document.vocabSize, ...(options.signal === undefined ? {} : { signal: options.signal }) });
+      const compared = await compare(whole, chain, {
+        prompts,
+        vocabulary: document.vocabSize,
+        ...(options.signal === undefined ? {} : { signal: options.signal }),
+      });
       const limit = document.precision === "fp32" ? EXACT : ROUNDED;
-      const passed = compared.greedy_equal && compared.kl <= limit.kl && (limit.max_abs_logit_diff === null || compared.max_abs_logit_diff <= limit.max_abs_logit_diff);
-      return { model, passed, ...compared, blobs_checked: blobs.length, against: options.against ?? "the chain reassembled into one graph", limit };
+      const passed =
+        compared.greedy_equal &&
+        compared.kl <= limit.kl &&
+        (limit.max_abs_logit_diff === null || compared.max_abs_logit_diff <= limit.max_abs_logit_diff);
+      return {
+        model,
+        passed,
+        ...compared,
+        blobs_checked: blobs.length,
+        against: options.against ?? "the chain reassembled into one graph",
+        limit,
+      };
     } finally {
       await chain.close();
       await whole.close();
@@ -81,14 +103,21 @@ interface Comparison {
   signal?: AbortSignal;
 }
 
-async function compare(whole: WholeModel, chain: Forward, { prompts, vocabulary, signal }: Comparison): Promise<Pick<Verification, "max_abs_logit_diff" | "kl" | "top1" | "greedy_equal" | "tokens">> {
+async function compare(
+  whole: WholeModel,
+  chain: Forward,
+  { prompts, vocabulary, signal }: Comparison,
+): Promise<Pick<Verification, "max_abs_logit_diff" | "kl" | "top1" | "greedy_equal" | "tokens">> {
   let [most, divergence, agreeing, tokens] = [0, 0, 0, 0];
   let greedyEqual = true;
   for (const prompt of prompts) {
     signal?.throwIfAborted();
     const [expected, given] = [await whole.logits(prompt), await chain.logits(prompt)];
     for (let at = 0; at < prompt.length; at++, tokens++) {
-      const [a, b] = [expected, given].map((all) => all.subarray(at * vocabulary, (at + 1) * vocabulary)) as [Float32Array, Float32Array];
+      const [a, b] = [expected, given].map((all) => all.subarray(at * vocabulary, (at + 1) * vocabulary)) as [
+        Float32Array,
+        Float32Array,
+      ];
       most = Math.max(most, largestDifference(a, b));
       divergence += klDivergence(a, b);
       agreeing += Number(indexOfMost(a) === indexOfMost(b));
@@ -96,12 +125,21 @@ async function compare(whole: WholeModel, chain: Forward, { prompts, vocabulary,
     const greedy = [await whole.greedy(prompt, GREEDY_TOKENS), await chain.greedy(prompt, GREEDY_TOKENS)];
     greedyEqual &&= greedy[0]!.join() === greedy[1]!.join();
   }
-  return { max_abs_logit_diff: most, kl: divergence / tokens, top1: agreeing / tokens, greedy_equal: greedyEqual, tokens };
+  return {
+    max_abs_logit_diff: most,
+    kl: divergence / tokens,
+    top1: agreeing / tokens,
+    greedy_equal: greedyEqual,
+    tokens,
+  };
 }
 
 function largestDifference(a: Float32Array, b: Float32Array): number {
   // A NaN on one side only must not pass as "no difference".
-  return a.reduce((most, value, i) => (Number.isNaN(value - b[i]!) ? Infinity : Math.max(most, Math.abs(value - b[i]!))), 0);
+  return a.reduce(
+    (most, value, i) => (Number.isNaN(value - b[i]!) ? Infinity : Math.max(most, Math.abs(value - b[i]!))),
+    0,
+  );
 }
 
 /** KL(softmax a ‖ softmax b) in nats. */
@@ -127,12 +165,20 @@ function indexOfMost(values: Float32Array): number {
 /** Three lists, the longest beyond one prefill chunk, of tokens spread over the vocabulary; the same every time. */
 function defaultPrompts(vocabulary: number, contextLength: number | null): number[][] {
   const room = Math.max(1, (contextLength ?? Infinity) - GREEDY_TOKENS);
-  return [1, 17, 90].map((length, which) => Array.from({ length: Math.min(length, room) }, (_, i) => (7 + which * 1009 + i * 7919) % vocabulary));
+  return [1, 17, 90].map((length, which) =>
+    Array.from({ length: Math.min(length, room) }, (_, i) => (7 + which * 1009 + i * 7919) % vocabulary),
+  );
 }
 
 function checkTokens(prompts: readonly (readonly number[])[], vocabulary: number): void {
   const outside = prompts.flat().find((token) => !Number.isInteger(token) || token < 0 || token >= vocabulary);
   if (outside !== undefined || prompts.some((prompt) => prompt.length === 0)) {
-    throw new BlockllmError("usage", outside === undefined ? "a prompt without tokens" : `token ${outside} is not one of the ${vocabulary} of this model`, { hint: "give token ids, e.g. --tokens 1,2,3" });
+    throw new BlockllmError(
+      "usage",
+      outside === undefined
+        ? "a prompt without tokens"
+        : `token ${outside} is not one of the ${vocabulary} of this model`,
+      { hint: "give token ids, e.g. --tokens 1,2,3" },
+    );
   }
 }

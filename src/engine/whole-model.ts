@@ -21,11 +21,29 @@ const SEQUENCE = 1;
  * `path` is a model folder or an .onnx file. `stepwise` feeds one token per call: where the graph quantises all rows of
  * a call by one scale, only this gives each token its own, as chains do. Throws what locating, reading or loading it throws.
  */
-export async function openWholeModel(path: string, options: { vocabSize: number; threads: number; stepwise: boolean }): Promise<WholeModel> {
+export async function openWholeModel(
+  path: string,
+  options: { vocabSize: number; threads: number; stepwise: boolean },
+): Promise<WholeModel> {
   const { graph, facts } = locateModel(path);
   const spec = describeOpaque(await readModel(graph), facts);
-  const part = { role: "main", graph: "sha256:", graphBytes: 0, inputs: [], outputs: [], tensors: [], label: path, rotary: null } as const;
-  const chain: OpaqueChain = { kind: "opaque", name: path, document: { vocabSize: options.vocabSize } as ModelDocument, part: { ...part, inputs: [], outputs: [], tensors: [] }, spec };
+  const part = {
+    role: "main",
+    graph: "sha256:",
+    graphBytes: 0,
+    inputs: [],
+    outputs: [],
+    tensors: [],
+    label: path,
+    rotary: null,
+  } as const;
+  const chain: OpaqueChain = {
+    kind: "opaque",
+    name: path,
+    document: { vocabSize: options.vocabSize } as ModelDocument,
+    part: { ...part, inputs: [], outputs: [], tensors: [] },
+    spec,
+  };
   const source = { blobs: { path: () => graph } } as unknown as BlockSource;
   const executor = await OpaqueExecutor.load(chain, source, options.threads);
   const run = async (tokens: readonly number[], start: number, logits: "all" | "last"): Promise<Float32Array> => {
@@ -38,7 +56,8 @@ export async function openWholeModel(path: string, options: { vocabSize: number;
     greedy: async (tokens, count) => {
       const generated: number[] = [];
       let row = await run(tokens, 0, "last");
-      while (generated.push(likeliest(row)) < count) row = await run([generated.at(-1)!], tokens.length + generated.length - 1, "last");
+      while (generated.push(likeliest(row)) < count)
+        row = await run([generated.at(-1)!], tokens.length + generated.length - 1, "last");
       return generated;
     },
     close: async () => await executor.close(),

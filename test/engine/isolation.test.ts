@@ -1,106 +1,105 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { Engine } from "../../src/engine/engine.ts";
-import { engineConfig, type EngineConfig } from "../../src/engine/engine-config.ts";
-import type { BatchItem, Executor } from "../../src/engine/execute/executor.ts";
-import { loadModels, type LoadedModels } from "../../src/engine/load-models.ts";
 import type { EngineRequest } from "../../src/engine/request.ts";
-import { temporaryRepository, type TemporaryRepository } from "./temporary-repository.ts";
+import { fixtureModels, splitFixtures } from "../blocks/split-fixtures.ts";
+import { recordingEngine, type RecordingEngine, type SampledRows } from "./serve-recorded.ts";
+import { temporaryRepository } from "./temporary-repository.ts";
 
-const NAMES = ["base", "tuned-end", "tuned-start", "unrelated", "windowed"];
-/** Of a four-layer model: 16 tokens × 4 layers × 2 heads × (8 + 8) floats. */
+const KNOBS = { threads: 2, prefillChunk: 16, maxBatchTokens: 48 };
+/** Of a four-layer tiny model: 16 tokens × 4 layers × 2 heads × (8 + 8) floats. */
 const PAGE_BYTES = 16 * 4 * 2 * 16 * 4;
-let source: TemporaryRepository;
 
-beforeAll(async () => {
-  source = await temporaryRepository([
-    { name: "base", layers: [10, 11, 12, 13] },
-    { name: "tuned-end", layers: [10, 11, 12, 23] },
-    { name: "tuned-start", layers: [30, 11, 12, 13] },
-    { name: "unrelated", layers: [40, 41], embeddingSeed: 4, shape: { hidden: 48, heads: 6, kvHeads: 3, vocab: 80 } },
-    { name: "windowed", layers: [10, 11, 12, 13], shape: { core: { window: 9, softcap: 4 } } },
+function requestsTo(models: string[], count: number): [number, EngineRequest][] {
+  return Array.from({ length: count }, (_, id) => [
+    id,
+    {
+      model: models[id % models.length]!,
+      tokens: Array.from({ length: 3 + ((id * 17) % 41) }, (__, at) => (at * 7 + id * 13) % 80),
+      maxTokens: 20 + ((id * 5) % 17),
+      sampling: { temperature: id % 3 === 0 ? 0 : 0.8, seed: id },
+      tenant: `tenant-${id % 4}`,
+      ignoreEnd: true,
+    },
   ]);
-});
-afterAll(async () => source.remove());
-
-/** What each request got: every logits row that was sampled from, bit for bit. */
-type Rows = Map<number, Float32Array[]>;
-
-const REQUESTS: EngineRequest[] = Array.from({ length: 15 }, (_, index) => ({
-  model: NAMES[index % NAMES.length]!,
-  tokens: Array.from({ length: 3 + ((index * 17) % 41) }, (_, at) => (at * 7 + index * 13) % 80),
-  maxTokens: 20 + ((index * 5) % 17),
-  sampling: { temperature: index % 3 === 0 ? 0 : 0.8, seed: index },
-  tenant: `tenant-${index % 4}`,
-}));
-
-async function serve(
-  requests: [number, EngineRequest][],
-  knobs: Partial<EngineConfig>,
-): Promise<{ rows: Rows; engine: Engine }> {
-  const config = engineConfig({ threads: 2, prefillChunk: 16, maxBatchTokens: 48, ...knobs });
-  const loaded = await loadModels(source.repository, NAMES, config);
-  const rows: Rows = new Map(requests.map(([id]) => [id, []]));
-  const engine = new Engine({ ...loaded, executor: recording(loaded, rows), config, report: () => {} });
-  for (const [id, request] of requests) {
-    engine.submit(id, request);
-    if (id % 2 === 0) await engine.step();
-  }
-  while (!engine.isIdle) {
-    await engine.step();
-    engine.checkIntegrity();
-  }
-  await engine.close();
-  return { rows, engine };
 }
 
-function recording({ executor }: LoadedModels, rows: Rows): Executor {
-  return {
-    open: (sequence, options) => executor.open(sequence, options),
-    release: (sequence) => executor.release(sequence),
-    stateBytes: () => executor.stateBytes(),
-    close: async () => executor.close(),
-    execute: async (items: BatchItem[]) => {
-      const logits = await executor.execute(items);
-      items.forEach((item, index) => item.logits === "last" && rows.get(item.sequence)!.push(logits[index]!.slice()));
-      return logits;
-    },
-  };
+async function eachAlone(engine: RecordingEngine, requests: [number, EngineRequest][]): Promise<SampledRows> {
+  const alone: SampledRows = new Map();
+  for (const request of requests) alone.set(request[0], (await engine.run([request])).rows.get(request[0])!);
+  return alone;
+}
+
+/** Not `toEqual`: it would print thousands of floats, and it holds 0 and -0 to be different. */
+function expectSameBits(rows: SampledRows, alone: SampledRows): void {
+  expect([...rows.keys()].toSorted()).toEqual([...alone.keys()].toSorted());
+  for (const [id, expected] of alone) {
+    const given = rows.get(id)!;
+    expect(given.length, `tokens of request ${id}`).toBe(expected.length);
+    const wrong = expected.findIndex((row, at) => row.some((logit, token) => !Object.is(logit, given[at]![token])));
+    expect(wrong, `first token of request ${id} whose logits differ`).toBe(-1);
+  }
 }
 
 describe("a sequence's logits are the same bit for bit", () => {
-  let alone: Rows;
+  const models = ["base", "tuned-end", "tuned-start", "unrelated", "windowed"];
+  const requests = requestsTo(models, 15);
+  let engine: RecordingEngine;
+  let alone: SampledRows;
+  let remove: () => Promise<void>;
+
   beforeAll(async () => {
-    const entries = await Promise.all(
-      REQUESTS.map(async (request, id) => (await serve([[id, request]], {})).rows.get(id)!),
-    );
-    alone = new Map(entries.map((rows, id) => [id, rows]));
+    const source = await temporaryRepository([
+      { name: "base", layers: [10, 11, 12, 13] },
+      { name: "tuned-end", layers: [10, 11, 12, 23] },
+      { name: "tuned-start", layers: [30, 11, 12, 13] },
+      { name: "unrelated", layers: [40, 41], embeddingSeed: 4, shape: { hidden: 48, heads: 6, kvHeads: 3, vocab: 80 } },
+      { name: "windowed", layers: [10, 11, 12, 13], shape: { core: { window: 9, softcap: 4 } } },
+    ]);
+    remove = source.remove;
+    engine = await recordingEngine(source.repository, models, KNOBS);
+    alone = await eachAlone(engine, requests);
   });
-  const all = REQUESTS.map((request, id): [number, EngineRequest] => [id, request]);
+  afterAll(async () => {
+    await engine.close();
+    await remove();
+  });
 
   test("in a full batch of all models, prefills and decodes mixed", async () => {
-    const { rows } = await serve(all, {});
-    expect(rows).toEqual(alone);
+    expectSameBits((await engine.run(requests)).rows, alone);
   });
 
   test.each([17, 20, 33, 100, 1000])("with at most %i tokens in a batch", async (maxBatchTokens) => {
-    const { rows } = await serve(all, { maxBatchTokens });
-    expect(rows).toEqual(alone);
-  });
-
-  test("with one thread", async () => {
-    const { rows } = await serve(all, { threads: 1 });
-    expect(rows).toEqual(alone);
+    expectSameBits((await engine.run(requests, { maxBatchTokens })).rows, alone);
   });
 
   test("after yielding pages and being replayed", async () => {
-    const { rows, engine } = await serve(all, { kvMemoryBytes: 5 * PAGE_BYTES });
-    expect(engine.stats().yields).toBeGreaterThan(3);
-    expect(engine.stats().replayedTokens).toBeGreaterThan(100);
-    expect(rows).toEqual(alone);
+    const { rows, stats } = await engine.run(requests, { kvMemoryBytes: 5 * PAGE_BYTES });
+    expect(stats.yields).toBeGreaterThan(3);
+    expect(stats.replayedTokens).toBeGreaterThan(100);
+    expectSameBits(rows, alone);
   });
 
   test("submitted in another order", async () => {
-    const { rows } = await serve(all.toReversed(), { maxSequences: 5 });
-    expect(rows).toEqual(alone);
+    expectSameBits((await engine.run(requests.toReversed(), { maxSequences: 5 })).rows, alone);
+  });
+});
+
+describe("and so it is for files of every exporter and precision, all of them served at once", () => {
+  test("alone, in full batches, and after yielding", { timeout: 120_000 }, async () => {
+    const split = await splitFixtures(fixtureModels());
+    const names = [...split.models.keys()];
+    const engine = await recordingEngine(split.repository, names, KNOBS);
+    const requests = requestsTo(names, names.length).map(([id, request]): [number, EngineRequest] => [
+      id,
+      { ...request, maxTokens: 6 + (id % 5) },
+    ]);
+    const alone = await eachAlone(engine, requests);
+
+    expectSameBits((await engine.run(requests)).rows, alone);
+    expectSameBits((await engine.run(requests, { maxBatchTokens: 500 })).rows, alone);
+    const cramped = await engine.run(requests, { kvMemoryBytes: 2 ** 17 });
+    expect(cramped.stats.yields).toBeGreaterThan(0);
+    expectSameBits(cramped.rows, alone);
+    await engine.close();
+    await split.remove();
   });
 });

@@ -105,7 +105,8 @@ export class ChainExecutor implements Executor {
     };
     for (const stage of this.#stages) {
       const standing = standingBefore(stage, batch.placed);
-      if (standing.length > 0) await this.#runStage(stage.segment, standing, step);
+      for (const together of this.#runsOf(stage.segment, standing))
+        await this.#runSegment(stage.segment, together, step);
     }
     this.#cores.endStep();
     return step.logits;
@@ -117,7 +118,14 @@ export class ChainExecutor implements Executor {
     await this.#cores.close();
   }
 
-  async #runStage(segment: Segment, standing: Standing[], step: StepRows): Promise<void> {
+  /** All in one run; where a kernel's bits depend on the rows beside, each sequence in the runs it would have alone. */
+  #runsOf(segment: Segment, standing: Standing[]): Standing[][] {
+    if (standing.length === 0) return [];
+    if (this.#sessions.isRowInvariant(segment.id)) return [standing];
+    return standing.flatMap((one) => (one.placed.item.stepwise ? singleRows(one) : [one])).map((one) => [one]);
+  }
+
+  async #runSegment(segment: Segment, standing: Standing[], step: StepRows): Promise<void> {
     const ranges = joinRanges(standing.map(({ rows }) => rows));
     const rowCount = ranges.reduce((sum, range) => sum + range.count, 0);
     const feeds: Record<string, Tensor> = {};
@@ -144,16 +152,13 @@ export class ChainExecutor implements Executor {
       const part = (name: string, width: number, from: number, count: number): Float32Array =>
         (outputs[name]!.data as Float32Array).subarray((first + from) * width, (first + from + count) * width);
       const cache = this.#sequences.get(placed.item.sequence)!.cache.layers[layer]!;
-      cache.write(
-        placed.item.start,
-        part("k", cache.keys.width, 0, rows.count),
-        part("v", cache.values.width, 0, rows.count),
-      );
+      const start = placed.item.start + rows.start - placed.rows.start;
+      cache.write(start, part("k", cache.keys.width, 0, rows.count), part("v", cache.values.width, 0, rows.count));
       const stride = placed.item.stepwise ? 1 : rows.count;
       const width = spec.heads * spec.valueHeadSize;
       for (let from = 0; from < rows.count; from += stride) {
         const query = part("q", spec.heads * spec.headSize, from, stride);
-        const call = this.#cores.attend(spec, cache, { start: placed.item.start + from, query });
+        const call = this.#cores.attend(spec, cache, { start: start + from, query });
         const range = { start: rows.start + from, count: stride };
         attended.push(call.then((o) => step.values.put("o", width, [range], o)));
       }
@@ -195,6 +200,11 @@ function feedPort(
   }
 }
 
+function singleRows(standing: Standing): Standing[] {
+  const { start, count } = standing.rows;
+  return Array.from({ length: count }, (_, row) => ({ ...standing, rows: { start: start + row, count: 1 } }));
+}
+
 function handOutLogits(
   rows: Float32Array,
   width: number,
@@ -202,7 +212,14 @@ function handOutLogits(
 ): void {
   let first = 0;
   for (const { placed, rows: range } of standing) {
-    step.logits[placed.index] = rows.subarray(first * width, (first + range.count) * width);
+    const given = rows.subarray(first * width, (first + range.count) * width);
     first += range.count;
+    if (range.count === placed.wanted.count) {
+      step.logits[placed.index] = given;
+      continue;
+    }
+    if (step.logits[placed.index]!.length === 0)
+      step.logits[placed.index] = new Float32Array(placed.wanted.count * width);
+    step.logits[placed.index]!.set(given, (range.start - placed.wanted.start) * width);
   }
 }

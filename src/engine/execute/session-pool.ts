@@ -6,47 +6,60 @@ import type { BlockSource } from "../../chain/resolve-chain.ts";
 import { readModel } from "../../onnx/read-model.ts";
 import { writeModel } from "../../onnx/write-model.ts";
 import { BlockllmError } from "../../support/errors.ts";
+import { isRowInvariant } from "./row-invariance.ts";
 import { runtimeOptions } from "./runtime-options.ts";
 
 /** One session per segment. Weights are mapped from the repository's blobs, never read into JavaScript. */
 export class SessionPool {
-  readonly #sessions: InferenceSession[];
+  readonly #loaded: LoadedSegment[];
 
-  private constructor(sessions: InferenceSession[]) {
-    this.#sessions = sessions;
+  private constructor(loaded: LoadedSegment[]) {
+    this.#loaded = loaded;
   }
 
   static async load(segments: readonly Segment[], source: BlockSource, threads: number): Promise<SessionPool> {
-    const sessions: InferenceSession[] = [];
+    const pool = new SessionPool([]);
     for (const segment of segments) {
       try {
-        sessions.push(await loadSegment(segment, source, threads));
+        pool.#loaded.push(await loadSegment(segment, source, threads));
       } catch (cause) {
-        for (const session of sessions) await session.release();
+        await pool.close();
         throw cause instanceof BlockllmError ? cause : cannotLoad(segment, cause);
       }
     }
-    return new SessionPool(sessions);
+    return pool;
+  }
+
+  /** May rows of several sequences go through it in one run? (row-invariance.ts) */
+  isRowInvariant(segment: number): boolean {
+    return this.#loaded[segment]!.rowInvariant;
   }
 
   async run(segment: number, feeds: Record<string, Tensor>): Promise<Record<string, Tensor>> {
-    return await this.#sessions[segment]!.run(feeds);
+    return await this.#loaded[segment]!.session.run(feeds);
   }
 
   async close(): Promise<void> {
-    for (const session of this.#sessions.splice(0)) await session.release();
+    for (const { session } of this.#loaded.splice(0)) await session.release();
   }
 }
 
+interface LoadedSegment {
+  session: InferenceSession;
+  rowInvariant: boolean;
+}
+
 /** A segment of one part loads as the file it is; several are fused in memory and find their weights in the same folder. */
-async function loadSegment(segment: Segment, source: BlockSource, threads: number): Promise<InferenceSession> {
+async function loadSegment(segment: Segment, source: BlockSource, threads: number): Promise<LoadedSegment> {
   const paths = segment.parts.map((part) => source.blobs.path(part.graph));
-  if (paths.length === 1) return await InferenceSession.create(paths[0]!, runtimeOptions(threads));
-  const fused = fuseParts(await Promise.all(paths.map(readModel)));
-  const bytes = writeModel(fused, ({ data }) =>
+  const parts = await Promise.all(paths.map(readModel));
+  const rowInvariant = parts.every(isRowInvariant);
+  if (paths.length === 1)
+    return { session: await InferenceSession.create(paths[0]!, runtimeOptions(threads)), rowInvariant };
+  const bytes = writeModel(fuseParts(parts), ({ data }) =>
     data.kind === "file" ? { location: basename(data.path), offset: data.offset, length: data.length } : null,
   );
-  return await InferenceSession.create(bytes, runtimeOptions(threads, dirname(paths[0]!)));
+  return { session: await InferenceSession.create(bytes, runtimeOptions(threads, dirname(paths[0]!))), rowInvariant };
 }
 
 function cannotLoad(segment: Segment, cause: unknown): BlockllmError {
