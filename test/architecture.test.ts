@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative, resolve, sep } from "node:path";
 import { describe, expect, it } from "vitest";
 import { VARIABLES } from "../src/support/env.ts";
@@ -73,6 +73,14 @@ describe("documentation", () => {
   it("lists every variable, and no other", () => {
     const named = new Set(read(join(root, "README.md")).match(/\bBLOCKLLM_[A-Z_]+/g));
     expect([...named].toSorted()).toEqual(Object.keys(VARIABLES).toSorted());
+  });
+
+  it("names only files that exist in ARCHITECTURE.md, and stays short", () => {
+    const text = read(join(root, "ARCHITECTURE.md"));
+    expect(text.split("\n").length).toBeLessThanOrEqual(200);
+    const named = [...text.matchAll(/`([\w./-]+\/[\w-]+\.(?:ts|js|md))`/g)].map((match) => match[1]!);
+    const missing = named.filter((path) => ![root, source].some((folder) => existsSync(join(folder, path))));
+    expect(missing.filter((path) => !path.startsWith("dist/"))).toEqual([]);
   });
 
   it("names no error code that the source never throws", () => {
