@@ -1,4 +1,4 @@
-import { createWriteStream, existsSync, readdirSync } from "node:fs";
+import { createWriteStream, existsSync, readdirSync, statSync } from "node:fs";
 import { mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { pipeline } from "node:stream/promises";
@@ -29,7 +29,7 @@ export interface ExportedModel {
  */
 export async function exportModel(repository: Repository, name: string, folder: string, options: { signal?: AbortSignal } = {}): Promise<ExportedModel> {
   const target = resolve(folder);
-  if (existsSync(target) && readdirSync(target).length > 0) throw new BlockllmError("usage", `${folder} is not empty`, { hint: "give a folder that does not exist yet" });
+  refuseTaken(target, folder);
   const chain = await resolveChain(repository, name);
   const model = await joinChain(repository, chain);
   await mkdir(dirname(target), { recursive: true });
@@ -43,6 +43,12 @@ export async function exportModel(repository: Repository, name: string, folder: 
   } finally {
     await rm(unfinished, { recursive: true, force: true });
   }
+}
+
+function refuseTaken(target: string, given: string): void {
+  if (!existsSync(target)) return;
+  const reason = !statSync(target).isDirectory() ? "is a file" : readdirSync(target).length > 0 ? "is not empty" : null;
+  if (reason !== null) throw new BlockllmError("usage", `${given} ${reason}`, { hint: "give a folder that does not exist yet" });
 }
 
 async function joinChain(repository: Repository, chain: Chain): Promise<OnnxModel> {
