@@ -6,7 +6,7 @@ import { intAttribute, positive } from "./movement.ts";
 import { recogniseMask } from "./mask.ts";
 import { continuationNames } from "./probe.ts";
 import { hasRotation, recogniseRotary, type RotaryFinding } from "./rotary.ts";
-import { count, Unliftable, type Form, type Known, type Probabilities, type Scores, type Value } from "./value.ts";
+import { count, lazyKnown, Unliftable, type Form, type Known, type Probabilities, type Scores, type Value } from "./value.ts";
 
 /** q·kᵀ: both sides depend on the text. What follows up to the product with v is gathered in the scores. */
 export function scoresOf(node: { name: string }, query: Form, key: Form): Scores {
@@ -184,11 +184,11 @@ function tidy(scale: number): number {
 export function tableRows(lifter: Lifter, table: Known, positions: number[]): Known {
   const width = table.dims.at(-1)!;
   const consecutive = positions.every((position, i) => position === lifter.probe.past + i);
-  const read = (): Float64Array => {
+  const rows = lazyKnown([positions.length, width], "float", () => {
     const data = table.read();
     return Float64Array.from(positions.flatMap((position) => Array.from(data.subarray(position * width, (position + 1) * width))));
-  };
-  return { kind: "known", dims: [positions.length, width], type: "float", read, weight: null, table: consecutive && table.weight !== null ? { weight: table.weight, offset: 0 } : null };
+  });
+  return { ...rows, table: consecutive && table.weight !== null ? { weight: table.weight, offset: 0 } : null };
 }
 
 /** A key-value output must be the past followed by exactly the rows that the core caches; otherwise decoding would drift. */
