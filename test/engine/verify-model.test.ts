@@ -87,7 +87,7 @@ describe("verifyModel", () => {
 
   it("stops when it is told to", async () => {
     const signal = AbortSignal.abort(new Error("stop"));
-    await expect(verifyModel(split.repository, BASE, { against: original(BASE), signal })).rejects.toThrow();
+    await expect(verifyModel(split.repository, BASE, { against: original(BASE), signal })).rejects.toThrow("stop");
   });
 
   it("finds one flipped bit in any tensor before it runs anything", async () => {
