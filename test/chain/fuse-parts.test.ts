@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { fuseParts } from "../../src/chain/fuse-parts.ts";
-import type { GraphNode, OnnxModel, TensorInfo } from "../../src/onnx/model.ts";
+import type { GraphNode, OnnxModel, TensorInfo, ValueInfo } from "../../src/onnx/model.ts";
 
 function node(
   opType: string,
@@ -15,13 +15,15 @@ function weight(name: string, path: string): TensorInfo {
   return { name, dtype: "float32", dims: [4, 4], data: { kind: "file", path, offset: 0, length: 64 } };
 }
 
+function values(names: string[]): ValueInfo[] {
+  return names.map((name) => ({ name, dtype: "float32", dims: [1, "N", 4] }));
+}
+
 function part(
   inputs: string[],
   outputs: string[],
   { nodes, weights = [] }: { nodes: GraphNode[]; weights?: TensorInfo[] },
 ): OnnxModel {
-  const values = (names: string[]): OnnxModel["graph"]["inputs"] =>
-    names.map((name) => ({ name, dtype: "float32", dims: [1, "N", 4] }));
   const initializers = new Map(weights.map((tensor) => [tensor.name, tensor]));
   const graph = { name: "part", nodes, initializers, inputs: values(inputs), outputs: values(outputs) };
   return { irVersion: 10, producer: "test", opsets: new Map([["", 24]]), graph, functions: new Map() };

@@ -16,8 +16,11 @@ const CORE: CoreSpec = {
   sinks: null,
 };
 
+function port(given: PortName): Port {
+  return { name: given, width: 4 };
+}
+
 function part(name: string, inputs: PortName[], outputs: PortName[]): ChainPart {
-  const port = (given: PortName): Port => ({ name: given, width: 4 });
   const graph: Digest = `sha256:${name}`;
   const tensors = [
     { name: "weight", digest: `sha256:w-${name}` as Digest, dtype: "float32" as const, dims: [4], bytes: 16 },
@@ -99,6 +102,10 @@ test("the stages hold every chain's walk, in its order", () => {
   );
 });
 
+function labels(plan: Plan): string[] {
+  return plan.segments.map(({ parts }) => parts.map(({ label }) => label).join(" + "));
+}
+
 test("parts fuse exactly where all chains agree, and a head stays alone", () => {
   const first = chainOf("first", 0, [
     { attention: 0, mlp: 0 },
@@ -108,8 +115,6 @@ test("parts fuse exactly where all chains agree, and a head stays alone", () => 
     { attention: 0, mlp: 0 },
     { attention: 1, mlp: 2 },
   ]);
-  const labels = (plan: Plan): string[] =>
-    plan.segments.map(({ parts }) => parts.map(({ label }) => label).join(" + "));
   expect(labels(planChains([first]))).toEqual([
     "embedding-0 + in-0",
     "out-0 + mlp-0 + in-1",

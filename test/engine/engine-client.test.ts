@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { startEngine, type EngineClient } from "../../src/engine/engine-client.ts";
+import { startEngine, type EngineClient, type EngineOptions } from "../../src/engine/engine-client.ts";
 import { openForward } from "../../src/engine/forward.ts";
 import type { EngineEvent, EngineRequest } from "../../src/engine/request.ts";
 import { temporaryRepository, type TemporaryRepository } from "./temporary-repository.ts";
@@ -41,6 +41,20 @@ async function collect(events: AsyncIterable<EngineEvent>): Promise<{ tokens: nu
   return { tokens, end: end! };
 }
 
+/** The code that submitting throws. */
+function code(more: Partial<EngineRequest>): unknown {
+  try {
+    engine.submit(request(more));
+  } catch (error) {
+    return (error as { code: unknown }).code;
+  }
+  return null;
+}
+
+async function start(options: Partial<EngineOptions>): Promise<unknown> {
+  return startEngine({ repository: source.folder, models: ["base"], ...options });
+}
+
 describe("the engine in its thread", () => {
   test("names what it serves", () => {
     expect(engine.models.map(({ name, contextLength, vocabSize }) => ({ name, contextLength, vocabSize }))).toEqual([
@@ -77,14 +91,6 @@ describe("the engine in its thread", () => {
   });
 
   test("refuses at once what it cannot serve", () => {
-    const code = (more: Partial<EngineRequest>): unknown => {
-      try {
-        engine.submit(request(more));
-      } catch (error) {
-        return (error as { code: unknown }).code;
-      }
-      return null;
-    };
     expect(code({ model: "nobody" })).toBe("model_not_found");
     expect(code({ tokens: [] })).toBe("request_invalid");
     expect(code({ tokens: [96] })).toBe("request_invalid");
@@ -130,8 +136,6 @@ describe("the end of an engine", () => {
   });
 
   test("start tells what is wrong", async () => {
-    const start = async (options: object): Promise<unknown> =>
-      startEngine({ repository: source.folder, models: ["base"], ...options });
     await expect(start({ models: ["nobody"] })).rejects.toMatchObject({ code: "model_not_found" });
     await expect(start({ repository: "/nowhere" })).rejects.toMatchObject({ code: "repository_not_found" });
     await expect(start({ maxBatchTokens: 8 })).rejects.toMatchObject({ code: "usage" });

@@ -24,6 +24,8 @@ export interface TinyModel {
   embeddingSeed?: number;
   endTokens?: number[];
   shape?: Partial<TinyShape>;
+  /** false, for whole models only: queries and keys are not rotated, and no cos and sin are fed. */
+  rotary?: boolean;
 }
 
 export const TINY: TinyShape = {
@@ -94,12 +96,16 @@ export async function writeWholeModel(folder: string, model: TinyModel): Promise
   const { kvHeads, headSize } = shape;
   const graph = new GraphBuilder();
   graph.input("ids", INT64, [1, "S"]);
-  graph.input("cos", FLOAT, [1, "S", headSize / 2]);
-  graph.input("sin", FLOAT, [1, "S", headSize / 2]);
+  const rotary = model.rotary !== false;
+  for (const rows of rotary ? ["cos", "sin"] : []) graph.input(rows, FLOAT, [1, "S", headSize / 2]);
   let hidden = graph.splice(embeddingPart(shape, seed), "embedding.", { ids: "ids" })["hidden_out"]!;
   for (const [layer, layerSeed] of model.layers.entries()) {
     const at = `${layer}.`;
-    const { q, k, v } = graph.splice(attentionInPart(shape, layerSeed), `${at}in.`, { hidden, cos: "cos", sin: "sin" });
+    const { q, k, v } = graph.splice(attentionInPart(shape, layerSeed, rotary), `${at}in.`, {
+      hidden,
+      cos: "cos",
+      sin: "sin",
+    });
     const past = ["key", "value"].map((half) =>
       graph.input(`past.${layer}.${half}`, FLOAT, [1, kvHeads, "P", headSize]),
     );
@@ -127,7 +133,7 @@ function embeddingPart({ hidden, vocab }: TinyShape, seed: number): Part {
   return part;
 }
 
-function attentionInPart(shape: TinyShape, seed: number): Part {
+function attentionInPart(shape: TinyShape, seed: number, rotary = true): Part {
   const { hidden, heads, kvHeads, headSize } = shape;
   const half = headSize / 2;
   const outputs: [PortName, number][] = [
@@ -148,6 +154,11 @@ function attentionInPart(shape: TinyShape, seed: number): Part {
   part.linear("normal", "q0", { from: hidden, to: heads * headSize, seed: seed + 0.2 });
   part.linear("normal", "k0", { from: hidden, to: kvHeads * headSize, seed: seed + 0.3 });
   part.linear("normal", "v", { from: hidden, to: kvHeads * headSize, seed: seed + 0.4 });
+  if (!rotary) {
+    part.node("Identity", ["q0"], ["q"]);
+    part.node("Identity", ["k0"], ["k"]);
+    return part;
+  }
   part.node("RotaryEmbedding", ["q0", "cos", "sin"], ["q"], { num_heads: heads });
   part.node("RotaryEmbedding", ["k0", "cos", "sin"], ["k"], { num_heads: kvHeads });
   return part;
