@@ -1,4 +1,4 @@
-import { elementBits, readTensorRange, streamTensor, tensorBytes } from "../onnx/tensor-data.ts";
+import { elementBits, readTensorRange, streamTensor, tensorBytes, TensorRanges } from "../onnx/tensor-data.ts";
 import { recycleChunk, takeChunk } from "../support/chunk-pool.ts";
 import { BlockllmError } from "../support/errors.ts";
 import type { Weight } from "./weights.ts";
@@ -76,37 +76,66 @@ function* columnsOf({ tensor, take }: Weight, rows: number, { rowBytes, elementB
  */
 function* transposed(weight: Weight, { rowBytes, elementBytes }: Layout): Generator<Uint8Array> {
   const { tensor, rows, columns, take } = weight;
-  const rowList = take?.axis === "rows" ? take.ranges : [{ start: 0, length: rows }];
-  const columnList = take?.axis === "columns" ? take.ranges : [{ start: 0, length: columns }];
-  const outRow = rowList.reduce((sum, range) => sum + range.length, 0);
-  const atOnce = Math.max(1, Math.floor(TILE_BYTES / (outRow * elementBytes)));
-  for (const { start, length } of columnList) {
+  const rowRanges = take?.axis === "rows" ? take.ranges : [{ start: 0, length: rows }];
+  const columnRanges = take?.axis === "columns" ? take.ranges : [{ start: 0, length: columns }];
+  const sourceRows = rowRanges.flatMap(({ start, length }) => Array.from({ length }, (_, row) => start + row));
+  const height = sourceRows.length;
+  const atOnce = Math.max(1, Math.floor(TILE_BYTES / (height * elementBytes)));
+  using source = new TensorRanges(tensor);
+  for (const { start, length } of columnRanges) {
     for (let band = 0; band < length; band += atOnce) {
       const width = Math.min(atOnce, length - band);
-      const out = takeChunk(width * outRow * elementBytes);
-      let at = 0;
-      for (const range of rowList) {
-        for (let row = range.start; row < range.start + range.length; row++, at++) {
-          const run = readTensorRange(tensor, row * rowBytes + (start + band) * elementBytes, width * elementBytes);
-          scatter(run, out, { at, outRow, elementBytes });
-          recycleChunk(run);
+      const runBytes = width * elementBytes;
+      const runs = takeChunk(ROWS_TOGETHER * runBytes);
+      const out = takeChunk(runBytes * height);
+      for (let at = 0; at < height; at += ROWS_TOGETHER) {
+        const count = Math.min(ROWS_TOGETHER, height - at);
+        for (let i = 0; i < count; i++) {
+          const offset = sourceRows[at + i]! * rowBytes + (start + band) * elementBytes;
+          source.read(offset, runs.subarray(i * runBytes, (i + 1) * runBytes));
         }
+        turn(runs, out, { at, count, width, height, elementBytes });
       }
+      recycleChunk(runs);
       yield out;
     }
   }
 }
 
-/** Element j of a source row becomes element `at` of result row j. */
-function scatter(run: Uint8Array, out: Uint8Array, { at, outRow, elementBytes }: { at: number; outRow: number; elementBytes: number }): void {
-  if (elementBytes === 4 && run.byteOffset % 4 === 0) {
-    const source = new Uint32Array(run.buffer, run.byteOffset, run.length / 4);
-    const target = new Uint32Array(out.buffer, out.byteOffset, out.length / 4);
-    for (let j = 0; j < source.length; j++) target[j * outRow + at] = source[j]!;
-    return;
+/** Source rows turned together: their elements lie side by side in the result, so each cache line is written once. */
+const ROWS_TOGETHER = 16;
+
+interface Turned {
+  /** Place of the first of `count` source rows in each row of the result. */
+  at: number;
+  count: number;
+  /** Elements of a source row, and of a row of the result. */
+  width: number;
+  height: number;
+  elementBytes: number;
+}
+
+/** Element j of source row i becomes element `at` + i of row j of the result. */
+function turn(runs: Uint8Array, out: Uint8Array, { at, count, width, height, elementBytes }: Turned): void {
+  const words = elementBytes % 4 === 0 ? 4 : elementBytes % 2 === 0 ? 2 : 1;
+  const [source, target] = [wordsOf(runs, words), wordsOf(out, words)];
+  const perElement = elementBytes / words;
+  for (let j = 0; j < width; j++) {
+    for (let word = 0; word < perElement; word++) {
+      let from = j * perElement + word;
+      let to = (j * height + at) * perElement + word;
+      for (let i = 0; i < count; i++) {
+        target[to] = source[from]!;
+        from += width * perElement;
+        to += perElement;
+      }
+    }
   }
-  const count = run.length / elementBytes;
-  for (let j = 0; j < count; j++) {
-    for (let b = 0; b < elementBytes; b++) out[(j * outRow + at) * elementBytes + b] = run[j * elementBytes + b]!;
-  }
+}
+
+/** Integers, not floats: a NaN's bits must survive. Chunks begin at offset 0 of their buffers. */
+function wordsOf(bytes: Uint8Array, size: 1 | 2 | 4): Uint8Array | Uint16Array | Uint32Array {
+  if (size === 1) return bytes;
+  const Words = size === 2 ? Uint16Array : Uint32Array;
+  return new Words(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.length / size);
 }

@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, openSync, readSync, statSync } from "node:fs";
+import { closeSync, existsSync, fstatSync, openSync, readSync, statSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { takeChunk } from "../support/chunk-pool.ts";
 import { BlockllmError } from "../support/errors.ts";
@@ -66,7 +66,7 @@ export function readTensor(tensor: TensorInfo): Uint8Array {
   const { data } = tensor;
   if (data.kind === "bytes") return data.bytes;
   const bytes = new Uint8Array(Buffer.allocUnsafeSlow(data.length).buffer, 0, data.length);
-  readInto(bytes, tensor.name, { path: data.path, offset: data.offset });
+  readInto(bytes, tensor.name, { descriptor: descriptorFor(data.path), path: data.path, offset: data.offset });
   return bytes;
 }
 
@@ -81,17 +81,46 @@ export function readTensorRange(tensor: TensorInfo, byteOffset: number, byteLeng
   }
   if (tensor.data.kind === "bytes") return tensor.data.bytes.subarray(byteOffset, byteOffset + byteLength);
   const bytes = takeChunk(byteLength);
-  readInto(bytes, tensor.name, { path: tensor.data.path, offset: tensor.data.offset + byteOffset });
+  const { path, offset } = tensor.data;
+  readInto(bytes, tensor.name, { descriptor: descriptorFor(path), path, offset: offset + byteOffset });
   return bytes;
 }
 
-function readInto(bytes: Uint8Array, name: string, { path, offset }: { path: string; offset: number }): void {
-  const descriptor = descriptorFor(path);
+function readInto(
+  bytes: Uint8Array,
+  name: string,
+  { descriptor, path, offset }: { descriptor: number; path: string; offset: number },
+): void {
   let done = 0;
   while (done < bytes.length) {
     const count = readSync(descriptor, bytes, done, bytes.length - done, offset + done);
     if (count === 0) throw fileShrank(name, path, done, bytes.length);
     done += count;
+  }
+}
+
+/** Many short ranges of one tensor, read synchronously: its file is opened and looked at once. */
+export class TensorRanges implements Disposable {
+  readonly #tensor: TensorInfo;
+  readonly #descriptor: number | null;
+
+  constructor(tensor: TensorInfo) {
+    this.#tensor = tensor;
+    this.#descriptor = tensor.data.kind === "file" ? openData(tensor.data.path) : null;
+  }
+
+  /** Fills `target` from `byteOffset` of the tensor. A range outside the tensor is a bug. */
+  read(byteOffset: number, target: Uint8Array): void {
+    const { name, data } = this.#tensor;
+    if (byteOffset < 0 || byteOffset + target.length > storedBytes(this.#tensor)) {
+      throw new Error(`${name}: bytes ${byteOffset} + ${target.length} of ${storedBytes(this.#tensor)}`);
+    }
+    if (data.kind === "bytes") return target.set(data.bytes.subarray(byteOffset, byteOffset + target.length));
+    readInto(target, name, { descriptor: this.#descriptor!, path: data.path, offset: data.offset + byteOffset });
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#descriptor !== null) closeSync(this.#descriptor);
   }
 }
 
@@ -141,7 +170,7 @@ function descriptorFor(path: string): number {
     }
     closeSync(known.descriptor);
   }
-  if (!now) throw new BlockllmError("external_data_missing", `${path}: the file is gone`);
+  if (!now) throw fileGone(path);
   for (const [oldest, { descriptor }] of openFiles) {
     if (openFiles.size < MAX_OPEN_FILES) break;
     closeSync(descriptor);
@@ -151,6 +180,15 @@ function descriptorFor(path: string): number {
   const { ino: inode, dev: device } = fstatSync(descriptor);
   openFiles.set(path, { descriptor, device, inode });
   return descriptor;
+}
+
+function openData(path: string): number {
+  if (!existsSync(path)) throw fileGone(path);
+  return openSync(path, "r");
+}
+
+function fileGone(path: string): BlockllmError {
+  return new BlockllmError("external_data_missing", `${path}: the file is gone`);
 }
 
 function fileShrank(name: string, path: string, found: number, needed: number): BlockllmError {
