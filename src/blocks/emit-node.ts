@@ -45,6 +45,7 @@ const EMITTERS: Partial<Record<RowNode["op"], (emission: Emission) => string>> =
   binary: emitBinary,
   columns: emitColumns,
   concat: ({ emitter, inputs, output }) => add(emitter, { opType: "Concat", inputs, output, attributes: { axis: int(2) } }),
+  experts: emitExperts,
   mean: emitMean,
   rotary: ({ emitter, node, inputs, output }) => {
     const { rotary, heads } = node.attributes;
@@ -71,8 +72,14 @@ function emitEmbed({ emitter, node, inputs, name, output }: Emission): string {
 }
 
 function emitLinear({ emitter, node, inputs, name, output }: Emission): string {
-  const { bits, blockSize, accuracyLevel, inputWidth } = node.attributes;
+  const { bits, blockSize, accuracyLevel, inputWidth, bnb4 } = node.attributes;
   const given = node.weights["weight"]!;
+  if (bnb4 !== undefined) {
+    // The operator takes both flat.
+    const flat = (weight_: Weight): Weight => ({ ...weight_, dims: [weight_.dims[0]! * weight_.dims[1]!] });
+    const operands = [inputs[0]!, weight(emitter, `${name}.weight`, flat(given)), weight(emitter, `${name}.scales`, flat(node.weights["scales"]!))];
+    return add(emitter, { opType: "MatMulBnb4", domain: "com.microsoft", inputs: operands, output, attributes: { K: int(inputWidth!), N: int(node.width), block_size: int(blockSize!), quant_type: int(bnb4) } });
+  }
   if (bits !== undefined) {
     const blocks = Math.ceil(inputWidth! / blockSize!);
     const packed = weight(emitter, `${name}.weight`, { ...given, dims: [node.width, blocks, (blockSize! * bits) / 8] });
@@ -167,6 +174,17 @@ function emitColumns({ emitter, node, inputs, name, output }: Emission): string 
   if (ranges.length > 1) return add(emitter, { opType: "Gather", inputs: [inputs[0]!, integers(emitter, `${name}.columns`, columns)], output, attributes: { axis: int(2) } });
   const bound = (label: string, value: number): string => integers(emitter, `${name}.${label}`, [value]);
   return add(emitter, { opType: "Slice", inputs: [inputs[0]!, bound("start", range!.start), bound("end", range!.start + range!.length), bound("axis", 2)], output });
+}
+
+function emitExperts({ emitter, node, inputs, widths, name, output }: Emission): string {
+  const { domain, opType, attributes } = node.attributes.operator!;
+  const router = reshape(emitter, inputs[1]!, { shape: [-1, widths[1]!], output: `${name}.router` });
+  const last = Math.max(...Object.keys(node.weights).map((key) => Number(key.slice("input".length))));
+  const operands = Array.from({ length: last - 1 }, (_, i) => {
+    const given = node.weights[`input${i + 2}`];
+    return given === undefined ? "" : weight(emitter, `${name}.input${i + 2}`, given);
+  });
+  return add(emitter, { opType, domain, inputs: [inputs[0]!, router, ...operands], output, attributes: Object.fromEntries(attributes) });
 }
 
 function emitMean({ emitter, node, inputs, widths, name, output }: Emission): string {

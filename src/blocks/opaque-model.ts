@@ -45,8 +45,10 @@ function pairPast(input: ValueInfo, { outputs, hints }: { outputs: ValueInfo[]; 
   const dims = [...(input.dims ?? [])];
   if (input.dtype !== "float32" && input.dtype !== "float16") throw refused(input.name, `a key-value cache of ${input.dtype}`);
   const sequenceAxis = dims.length - 2;
-  if (typeof dims[1] !== "number" || (typeof dims[3] !== "number" && hints.headSize === null)) throw refused(input.name, "the size of its cache is given neither in the graph nor in a configuration file");
-  if (typeof dims[3] !== "number") dims[3] = hints.headSize;
+  if (typeof dims.at(-3) !== "number" || (typeof dims.at(-1) !== "number" && hints.headSize === null)) throw refused(input.name, "the size of its cache is given neither in the graph nor in a configuration file");
+  if (typeof dims.at(-1) !== "number") dims[dims.length - 1] = hints.headSize;
+  // [2, batch, heads, past, width] holds keys and values; the batch is 1.
+  if (dims.length === 5) dims[1] = 1;
   return { input: input.name, output: output.name, dtype: input.dtype, dims, sequenceAxis };
 }
 

@@ -14,7 +14,7 @@ export function scoresOf(node: { name: string }, query: Form, key: Form): Scores
   const total = key.dims.at(-1)!;
   if (key.dims.at(-2) !== size || query.dims.length < 3) throw new Unliftable(node.name, `a product of [${query.dims.join(", ")}] and [${key.dims.join(", ")}] that is not attention`);
   const dims = [...query.dims.slice(0, -2), sequence, total];
-  return { kind: "scores", dims, query, key, scale: 1, softcap: null, bias: null, capped: false };
+  return { kind: "scores", dims, query, key, scale: 1, softcap: null, bias: null, sinks: null, capped: false };
 }
 
 export const liftSoftmax: Lift = (lifter, node) => {
@@ -38,7 +38,7 @@ export function closeAttention(lifter: Lifter, node: { name: string }, probabili
     key: { form: scores.key, heads: count(scores.key.dims.slice(0, -2)), size, at: (head, t, d) => (head * size + d) * total + t },
     value: { form: value, heads: count(value.dims.slice(0, -2)), size: value.dims.at(-1)!, at: (head, t, d) => (head * total + t) * value.dims.at(-1)! + d },
     keysHoldPast: true,
-    spec: { scale: scores.scale, softcap: scores.softcap, ...mask },
+    spec: { scale: scores.scale, softcap: scores.softcap, ...mask, sinks: scores.sinks },
     dims,
     outputAt: "heads first",
   });
@@ -60,7 +60,7 @@ export interface Attention {
   keysHoldPast: boolean;
   /** The past inputs, where the operator joins them itself: sources −1−i. */
   past?: { key: number; value: number };
-  spec: Pick<CoreSpec, "scale" | "softcap" | "window" | "alibiSlopes">;
+  spec: Pick<CoreSpec, "scale" | "softcap" | "window" | "alibiSlopes" | "sinks">;
   /** Dims of the output, and whether its heads lie before the tokens or inside each row. */
   dims: number[];
   outputAt: "heads first" | "in rows";
@@ -71,7 +71,7 @@ export function attend(lifter: Lifter, node: string, attention: Attention): Form
   const { query, key, value, spec } = attention;
   const factors = [...query.form.factors, ...key.form.factors];
   if (lifter.probe.shapesOnly) {
-    const shape = { heads: query.heads, kvHeads: key.heads, headSize: query.size, valueHeadSize: value.size, sinks: null };
+    const shape = { heads: query.heads, kvHeads: key.heads, headSize: query.size, valueHeadSize: value.size };
     lifter.cores.push({ pastKey: 0, pastValue: 0, key: -1, value: -1, keyFactor: 1, spec: { ...shape, ...spec }, factors, node });
     return shapeOnly(attention.dims);
   }
@@ -92,7 +92,7 @@ export function attend(lifter: Lifter, node: string, attention: Attention): Form
     window: null,
     softcap: spec.softcap,
     alibiSlopes: spec.alibiSlopes,
-    sinks: null,
+    sinks: spec.sinks,
   };
   if (core.heads % core.kvHeads !== 0 || cachedValue.operand.heads !== core.kvHeads) throw new Unliftable(node, `${core.heads} query heads over ${core.kvHeads} key heads`);
   const layer = lifter.cores.length;

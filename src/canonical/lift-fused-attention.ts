@@ -2,6 +2,7 @@ import type { GraphNode } from "../onnx/model.ts";
 import { shapeOnly } from "./form.ts";
 import { attend, tableRows, type HeadsOperand } from "./lift-attention.ts";
 import { addToScores, hideScores } from "./lift-scores.ts";
+import { normOf } from "./lift-norm.ts";
 import { formAt, knownAt, optionalKnown, optionalValue, type Lift, type Lifter } from "./lifter.ts";
 import { recogniseMask, type MaskFinding } from "./mask.ts";
 import { floatAttribute, intAttribute } from "./movement.ts";
@@ -23,7 +24,7 @@ export const liftRotaryEmbedding: Lift = (lifter, node) => {
   const heads = headsFirst ? x.dims[1]! : intAttribute(node, "num_heads", 0);
   const cos = rows(cosInput);
   const size = headsFirst ? x.dims[3]! : heads > 0 ? x.dims.at(-1)! / heads : cos.dims[1]! * 2;
-  return [rotate(lifter, x, { cos, sin: rows(sinInput), size, headsFirst, interleaved: intAttribute(node, contrib ? "interleaved" : "interleaved", 0) === 1 })];
+  return [rotate(lifter, x, { cos, sin: rows(sinInput), size, headsFirst, interleaved: intAttribute(node, "interleaved", 0) === 1 })];
 };
 
 interface Rotation {
@@ -75,14 +76,15 @@ export const liftGroupQueryAttention: Lift = (lifter, node) => {
   const v = separate ? part(lifter, formAt(lifter, node, 2), { start: 0, heads: kvHeads, size }) : part(lifter, packed, { start: (heads + kvHeads) * size, heads: kvHeads, size });
   const rotates = intAttribute(node, "do_rotary", 0) === 1;
   const turned = (form: Form): Form => (rotates ? rotate(lifter, form, ownRotation(lifter, node, size)) : form);
+  const sinks = optionalKnown(lifter, node, 11);
   const localWindow = intAttribute(node, "local_window_size", -1);
   const softcap = floatAttribute(node, "softcap", 0);
   const bias = optionalKnown(lifter, node, 10);
   const mask = bias === null ? { window: null, alibiSlopes: null } : maskFinding(lifter, node, { heads, bias, causal: true });
   return fused(lifter, node, {
     operands: [
-      { form: turned(q), heads, size, at: inRows(heads, size) },
-      { form: turned(k), heads: kvHeads, size, at: inRows(kvHeads, size) },
+      { form: turned(ownNorm(lifter, node, { x: q, input: 14, size })), heads, size, at: inRows(heads, size) },
+      { form: turned(ownNorm(lifter, node, { x: k, input: 15, size })), heads: kvHeads, size, at: inRows(kvHeads, size) },
       { form: v, heads: kvHeads, size, at: inRows(kvHeads, size) },
     ],
     pastInputs: [3, 4],
@@ -91,14 +93,23 @@ export const liftGroupQueryAttention: Lift = (lifter, node) => {
       softcap: softcap === 0 ? null : softcap,
       window: localWindow > 0 ? localWindow : mask.window,
       alibiSlopes: mask.alibiSlopes,
+      sinks: sinks === null ? null : Array.from(sinks.read()),
     },
     dims: [1, lifter.probe.sequence, heads * size],
   });
 };
 
+/** q and k norm inside the operator (its inputs 14 and 15): an RMS norm of each head before the rotation. */
+function ownNorm(lifter: Lifter, node: GraphNode, { x, input, size }: { x: Form; input: number; size: number }): Form {
+  const weight = optionalKnown(lifter, node, input);
+  if (weight === null) return x;
+  const epsilon = floatAttribute(node, "qk_norm_epsilon", 1e-6);
+  const heads = [1, lifter.probe.sequence, x.dims[2]! / size, size];
+  return { ...normOf(lifter, node, { x: { ...x, dims: heads }, weight, bias: null, epsilon, kind: "rms" }), dims: x.dims };
+}
+
 function refuseUnknown(lifter: Lifter, node: GraphNode): void {
-  if (optionalValue(lifter, node, 11) !== null || intAttribute(node, "smooth_softmax", 0) === 1) throw new Unliftable(node.name, "attention sinks");
-  if (optionalValue(lifter, node, 14) !== null || optionalValue(lifter, node, 15) !== null) throw new Unliftable(node.name, "query and key norms inside GroupQueryAttention");
+  if (intAttribute(node, "smooth_softmax", 0) === 1 && optionalValue(lifter, node, 11) === null) throw new Unliftable(node.name, "a softmax with an extra zero");
   if (optionalValue(lifter, node, 12) !== null) throw new Unliftable(node.name, "a quantised key-value cache");
   const lengths = knownAt(lifter, node, 5).read();
   if (lengths.some((length) => length !== lifter.probe.past + lifter.probe.sequence - 1)) throw new Unliftable(node.name, "sequence lengths that are not the past and the new tokens");
@@ -138,12 +149,12 @@ export const liftAttention: Lift = (lifter, node) => {
       { form: v, heads: kvHeads, size: valueSize, at: at(kvHeads, valueSize, keys) },
     ],
     ...(withPast ? { pastInputs: [4, 5] as [number, number] } : {}),
-    spec: { scale: floatAttribute(node, "scale", 0) || 1 / Math.sqrt(size), softcap: softcap === 0 ? null : softcap, ...mask },
+    spec: { scale: floatAttribute(node, "scale", 0) || 1 / Math.sqrt(size), softcap: softcap === 0 ? null : softcap, ...mask, sinks: null },
     dims: headsFirst ? [1, heads, sequence, valueSize] : [1, sequence, heads * valueSize],
   });
 };
 
-interface Fused {
+export interface Fused {
   operands: [HeadsOperand, HeadsOperand, HeadsOperand];
   /** Missing: the keys and values hold the past already. */
   pastInputs?: [number, number];
@@ -151,7 +162,7 @@ interface Fused {
   dims: number[];
 }
 
-function fused(lifter: Lifter, node: GraphNode, { operands, pastInputs, spec, dims }: Fused): Value[] {
+export function fused(lifter: Lifter, node: GraphNode, { operands, pastInputs, spec, dims }: Fused): Value[] {
   const [query, key, value] = operands;
   const past = pastInputs === undefined ? undefined : { key: pastSource(lifter, node, pastInputs[0]), value: pastSource(lifter, node, pastInputs[1]) };
   const output = attend(lifter, node.name, { query, key, value, keysHoldPast: past === undefined, ...(past === undefined ? {} : { past }), spec, dims, outputAt: dims.length === 4 ? "heads first" : "in rows" });
@@ -169,10 +180,10 @@ function pastSource(lifter: Lifter, node: GraphNode, input: number): number {
   return source;
 }
 
-function maskFinding(lifter: Lifter, node: GraphNode, { heads, bias, causal }: { heads: number; bias: Known | null; causal: boolean }): MaskFinding {
+export function maskFinding(lifter: Lifter, node: GraphNode, { heads, bias, causal }: { heads: number; bias: Known | null; causal: boolean }): MaskFinding {
   const { past, sequence } = lifter.probe;
   const none: Form = shapeOnly([]);
-  let scores: Scores = { kind: "scores", dims: [1, heads, sequence, past + sequence], query: none, key: none, scale: 1, softcap: null, bias: null, capped: false };
+  let scores: Scores = { kind: "scores", dims: [1, heads, sequence, past + sequence], query: none, key: none, scale: 1, softcap: null, bias: null, sinks: null, capped: false };
   if (causal) {
     const data = Float64Array.from({ length: sequence * (past + sequence) }, (_, i) => (i % (past + sequence) > past + Math.floor(i / (past + sequence)) ? -Infinity : 0));
     scores = { ...scores, bias: { dims: [sequence, past + sequence], data } };
@@ -185,12 +196,12 @@ function maskFinding(lifter: Lifter, node: GraphNode, { heads, bias, causal }: {
 }
 
 /** Heads side by side in each token's row. */
-function inRows(heads: number, size: number): HeadsOperand["at"] {
+export function inRows(heads: number, size: number): HeadsOperand["at"] {
   return (head, t, d) => (t * heads + head) * size + d;
 }
 
 /** Heads `start / size` and on of rows that hold several parts. */
-function part(lifter: Lifter, form: Form, { start, heads, size }: { start: number; heads: number; size: number }): Form {
+export function part(lifter: Lifter, form: Form, { start, heads, size }: { start: number; heads: number; size: number }): Form {
   const width = heads * size;
   const dims = [1, lifter.probe.sequence, width];
   if (form.terms.length === 0) return shapeOnly(dims, form.factors);

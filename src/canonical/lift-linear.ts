@@ -52,6 +52,17 @@ export const liftMatMulNBits: Lift = (lifter, node) => {
   return [bias === null ? out : addBias(lifter, node, { x: out, bias: knownAt(lifter, node, 5) })];
 };
 
+/** com.microsoft.MatMulBnb4: NF4 or FP4 weight [N, K/2], one scale per block (bitsandbytes). */
+export const liftMatMulBnb4: Lift = (lifter, node) => {
+  const x = formAt(lifter, node, 0);
+  const [inputWidth, width] = [intAttribute(node, "K", 0), intAttribute(node, "N", 0)];
+  const blockSize = intAttribute(node, "block_size", 64);
+  if (intAttribute(node, "training_mode", 0) !== 0 || intAttribute(node, "transB", 1) !== 1) throw new Unliftable(node.name, "MatMulBnb4 of another layout");
+  if (inputWidth % blockSize !== 0) throw new Unliftable(node.name, "MatMulBnb4 with blocks that run over the end of a row");
+  const weights = { weight: reshapeWeight(weightAt(lifter, node, 1), [width, inputWidth / 2]), scales: reshapeWeight(weightAt(lifter, node, 2), [width, inputWidth / blockSize]) };
+  return [linear(lifter, node, { x, weights, width, attributes: { bits: 4, blockSize, inputWidth, bnb4: intAttribute(node, "quant_type", 1) } })];
+};
+
 /** Rows of a table by token id: the embedding. Rows by position stay numbers until something needs them as rows. */
 export const liftGather: Lift = (lifter, node) => {
   const table = weightAt(lifter, node, 0);
@@ -82,7 +93,7 @@ export const liftGatherBlockQuantized: Lift = (lifter, node) => {
 interface RowsByWeight {
   weights: Record<string, Weight>;
   width: number;
-  attributes?: { bits?: number; blockSize?: number; accuracyLevel?: number; inputWidth?: number; dynamic?: boolean };
+  attributes?: { bits?: number; blockSize?: number; accuracyLevel?: number; inputWidth?: number; dynamic?: boolean; bnb4?: number };
 }
 
 export function linear(lifter: Lifter, node: GraphNode, { x, weights, width, attributes = undefined }: RowsByWeight & { x: Form }): Form {

@@ -32,21 +32,34 @@ export const liftSkipNorm: Lift = (lifter, node) => {
   return [normed, sum, sum, sum];
 };
 
-function norm(lifter: Lifter, node: GraphNode, { x, weight, bias }: { x: Form; weight: Known; bias: Known | null }): Form {
+function norm(lifter: Lifter, node: GraphNode, operands: { x: Form; weight: Known; bias: Known | null }): Form {
+  const kind = node.opType === "LayerNormalization" || node.opType === "SkipLayerNormalization" ? "layer" : "rms";
+  const fallback = node.domain === "com.microsoft" ? 1e-12 : 1e-5;
+  return normOf(lifter, node, { ...operands, kind, epsilon: floatAttribute(node, "epsilon", fallback) });
+}
+
+export interface Normalisation {
+  x: Form;
+  weight: Known;
+  bias: Known | null;
+  kind: "rms" | "layer";
+  epsilon: number;
+}
+
+/** Normalises the last axis: the row, or each head of it. */
+export function normOf(lifter: Lifter, node: GraphNode, normalisation: Normalisation): Form {
+  const { x, weight } = normalisation;
   const size = x.dims.at(-1)!;
   if (count(weight.dims) !== size) throw new Unliftable(node.name, `${node.opType} of rows of ${size} with ${count(weight.dims)} weights`);
   if (lifter.probe.shapesOnly) return shapeOnly(x.dims);
-  return inTokenOrder(lifter.program, { forms: [x], sequence: lifter.probe.sequence }, ([ordered]) => normRows(lifter, node, { x: ordered!, weight, bias }));
+  return inTokenOrder(lifter.program, { forms: [x], sequence: lifter.probe.sequence }, ([ordered]) => normRows(lifter, node, { ...normalisation, x: ordered! }));
 }
 
-function normRows(lifter: Lifter, node: GraphNode, { x, weight, bias }: { x: Form; weight: Known; bias: Known | null }): Form {
+function normRows(lifter: Lifter, node: GraphNode, { x, weight, bias, kind, epsilon }: Normalisation): Form {
   const size = x.dims.at(-1)!;
   const view = rowsOf(lifter.program, x, node);
-  const kind = node.opType === "LayerNormalization" || node.opType === "SkipLayerNormalization" ? "layer" : "rms";
-  const fallback = node.domain === "com.microsoft" ? 1e-12 : 1e-5;
-  const attributes = { kind, epsilon: floatAttribute(node, "epsilon", fallback), groups: view.width / size } as const;
   const weights = { weight: vector(weight, size), ...(bias === null ? {} : { bias: vector(bias, size) }) };
-  const id = lifter.program.add({ op: "norm", inputs: [view.node], width: view.width, attributes, weights });
+  const id = lifter.program.add({ op: "norm", inputs: [view.node], width: view.width, attributes: { kind, epsilon, groups: view.width / size }, weights });
   return formOfRows(lifter.program, id, view.tokens, x.dims);
 }
 

@@ -1,8 +1,10 @@
 import { moveForms } from "./form.ts";
 import { closeAttention, liftSoftmax, scoresOf } from "./lift-attention.ts";
+import { liftContribAttention, liftMultiHeadAttention } from "./lift-contrib-attention.ts";
 import { liftBinary, liftClip, liftGelu, liftReduceMean, liftUnary, liftWhere } from "./lift-elementwise.ts";
+import { liftExperts } from "./lift-experts.ts";
 import { liftAttention, liftGroupQueryAttention, liftRotaryEmbedding } from "./lift-fused-attention.ts";
-import { liftGather, liftGatherBlockQuantized, liftMatMul, liftMatMulNBits } from "./lift-linear.ts";
+import { liftGather, liftGatherBlockQuantized, liftMatMul, liftMatMulBnb4, liftMatMulNBits } from "./lift-linear.ts";
 import { liftNorm, liftSkipNorm } from "./lift-norm.ts";
 import { liftDequantize, liftDynamicQuantize, liftMatMulInteger } from "./lift-quantised.ts";
 import { formAt, valueOf, type Lift } from "./lifter.ts";
@@ -45,6 +47,11 @@ export const LIFTS: Record<string, Lift> = {
   Softmax: liftSoftmax,
   Attention: liftAttention,
   "com.microsoft.GroupQueryAttention": liftGroupQueryAttention,
+  "com.microsoft.MultiHeadAttention": liftMultiHeadAttention,
+  "com.microsoft.Attention": liftContribAttention,
+  "com.microsoft.MoE": liftExperts,
+  "com.microsoft.QMoE": liftExperts,
+  "com.microsoft.MatMulBnb4": liftMatMulBnb4,
   RotaryEmbedding: liftRotaryEmbedding,
   "com.microsoft.RotaryEmbedding": liftRotaryEmbedding,
   DequantizeLinear: liftDequantize,

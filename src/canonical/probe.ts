@@ -28,7 +28,7 @@ export interface InputRole {
 
 export interface PastInput {
   name: string;
-  /** [1, heads, past, width] at this probe. */
+  /** At this probe: [1, heads, past, width], or [2, 1, heads, past, width] for keys and values together. */
   dims: number[];
 }
 
@@ -46,7 +46,7 @@ function roleOf(input: ValueInfo): Omit<InputRole, "name"> {
   if (/use_cache/i.test(input.name)) return { role: "constant", value: 1 };
   if (/num_logits_to_keep/i.test(input.name)) return { role: "constant", value: 0 };
   if (/ids/i.test(input.name) && rank === 2) return { role: "ids" };
-  if (floating && rank === 4) return { role: "past" };
+  if (floating && (rank === 4 || (rank === 5 && /past/i.test(input.name)))) return { role: "past" };
   throw new Unliftable(input.name, `graph input ${input.name} (${input.dtype}, rank ${rank}) has no known role`);
 }
 
@@ -74,10 +74,7 @@ export function feedInputs(model: OnnxModel, probe: Probe, options: { program: R
       const scalar = dims?.length === 0 ? [] : [1];
       values.set(name, known(scalar, byName.get(name)!.dtype === "bool" ? "bool" : "int", Float64Array.of(value!)));
     } else {
-      const heads = dims?.[1];
-      const width = typeof dims?.[3] === "number" ? dims[3] : options.hints.headSize;
-      if (typeof heads !== "number" || width === null) throw new Unliftable(name, `the size of a head of ${name} is given neither in the graph nor in a configuration file`);
-      const full = [1, heads, past, width];
+      const full = pastDims(byName.get(name)!, { past, headSize: options.hints.headSize });
       values.set(name, wholeSource(-1 - pastInputs.length, full, probe));
       pastInputs.push({ name, dims: full });
     }
@@ -85,6 +82,18 @@ export function feedInputs(model: OnnxModel, probe: Probe, options: { program: R
   if (!Array.from(values.values()).some((value) => value.kind === "form")) throw new Unliftable("inputs", "no token ids input");
   if (pastInputs.length === 0) throw new Unliftable("inputs", "no past key-value inputs: the graph cannot continue a sequence");
   return { values, past: pastInputs };
+}
+
+/** [1, heads, past, width]; [2, 1, heads, past, width] where one input holds keys and values. */
+function pastDims({ name, dims }: ValueInfo, { past, headSize }: { past: number; headSize: number | null }): number[] {
+  const [heads, width] = [dims?.at(-3), typeof dims?.at(-1) === "number" ? dims.at(-1) : headSize];
+  if (typeof heads !== "number" || typeof width !== "number") throw new Unliftable(name, `the size of a head of ${name} is given neither in the graph nor in a configuration file`);
+  return [...(dims!.length === 5 ? [2, 1] : [1]), heads, past, width];
+}
+
+/** Layers that so many past inputs belong to. */
+export function layersOf(past: readonly { dims: readonly unknown[] }[]): number {
+  return past.reduce((sum, { dims }) => sum + (dims.length === 5 ? 1 : 0.5), 0);
 }
 
 /** Every element of a source, in order. */

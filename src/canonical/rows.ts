@@ -1,4 +1,5 @@
 import type { CoreSpec, RotarySpec } from "./specifications.ts";
+import type { Attribute } from "../onnx/model.ts";
 import { describeWeight, type Weight } from "./weights.ts";
 
 /**
@@ -26,6 +27,7 @@ export type RowOperator =
   | "columns" // attributes.columns of inputs[0]
   | "concat"
   | "mean" // over the row, or over each of attributes.groups
+  | "experts" // a mixture-of-experts operator as it is: row and router row in, weights by input number
   | "rotary" // attributes.heads, attributes.rotary
   | "core"; // q, k, v → o; attributes.layer, attributes.core
 
@@ -40,6 +42,8 @@ export interface RowAttributes {
   heads?: number;
   rotary?: RotarySpec;
   rotaryTables?: { cos: Weight; sin: Weight };
+  /** experts: the ONNX operator and its attributes, by name. */
+  operator?: { domain: string; opType: string; attributes: [string, Attribute][] };
   layer?: number;
   core?: CoreSpec;
   /** Quantised weights (MatMulNBits, GatherBlockQuantized). */
@@ -47,6 +51,8 @@ export interface RowAttributes {
   blockSize?: number;
   accuracyLevel?: number;
   inputWidth?: number;
+  /** linear: the weight is bitsandbytes' FP4 (0) or NF4 (1). */
+  bnb4?: number;
   /** linear: the row is rounded to 8 bits before the product (DynamicQuantizeLinear, here one scale per row). */
   dynamic?: boolean;
 }

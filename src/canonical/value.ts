@@ -50,6 +50,8 @@ export interface Scores {
   softcap: number | null;
   /** Added before the softmax, broadcast to dims' last two axes and perhaps heads; −Infinity hides a key. */
   bias: { dims: number[]; data: Float64Array } | null;
+  /** One logit per head beside the keys, until the softmax. */
+  sinks: number[] | null;
   /** After Tanh and before the multiplication that closes c·tanh(score / c). */
   capped: boolean;
 }

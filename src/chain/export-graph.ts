@@ -48,7 +48,6 @@ export class ExportGraph {
 
   /** ai.onnx.Attention, opset 24, joins past and new keys itself; causal masks align to the last key. */
   #addCore(layer: number, core: CoreSpec, values: Map<string, string>): string {
-    if (core.sinks !== null) throw new Error("attention sinks have no exported form");
     const output = `/core.${layer}/o`;
     const attributes: Record<string, Attribute> = {
       is_causal: int(1),
@@ -59,9 +58,34 @@ export class ExportGraph {
     };
     const past = ["key", "value"].map((which) => `past_key_values.${layer}.${which}`);
     const present = ["key", "value"].map((which) => `present.${layer}.${which}`);
-    const inputs = [values.get("q")!, values.get("k")!, values.get("v")!, this.#mask(core), ...past];
-    this.#nodes.push({ name: `/core.${layer}`, opType: "Attention", domain: "", inputs, outputs: [output, ...present], attributes: new Map(Object.entries(attributes)) });
+    const mask = this.#mask(core);
+    const joined = core.sinks === null ? { mask, past, present } : this.#besideSink(layer, core, { mask, past, present });
+    const inputs = [values.get("q")!, values.get("k")!, values.get("v")!, joined.mask, ...joined.past];
+    this.#nodes.push({
+      name: `/core.${layer}`,
+      opType: "Attention",
+      domain: "",
+      inputs,
+      outputs: [output, ...joined.present],
+      attributes: new Map(Object.entries(attributes)),
+    });
+    if (core.sinks !== null) joined.present.forEach((raw, i) => this.#add("Slice", [raw, this.#int("/sink/1", [1]), this.#int("/sink/end", [END]), this.#int("/sink/2", [2])], present[i]!));
     return output;
+  }
+
+  /** A sink is a key before the first: a row of zeros, whose whole score is what the mask adds. */
+  #besideSink(layer: number, { heads, sinks }: CoreSpec, { mask, past }: { mask: string; past: string[]; present: string[] }): { mask: string; past: string[]; present: string[] } {
+    const at = `/core.${layer}/sink/`;
+    const pads = this.#int("/sink/pads", [0, 0, 1, 0, 0, 0, 0, 0]);
+    const padded = past.map((name, i) => this.#add("Pad", [name, pads], `${at}past.${i}`));
+    const shape = this.#add("Shape", [mask], `${at}shape`);
+    const [batch, tokens] = [0, 2].map((axis) => this.#add("Slice", [shape, this.#int(`/sink/from.${axis}`, [axis]), this.#int(`/sink/to.${axis}`, [axis + 1])], `${at}axis.${axis}`)) as [string, string];
+    const keys = this.#add("Slice", [shape, this.#int("/sink/from.3", [3]), this.#int("/sink/to.3", [4])], `${at}axis.3`);
+    const wide = this.#int("/sink/heads", [heads]);
+    const whole = this.#add("Expand", [mask, this.#add("Concat", [batch, wide, tokens, keys], `${at}whole.shape`, { axis: int(0) })], `${at}whole`);
+    const one = this.#int("/sink/one", [1]);
+    const column = this.#add("Expand", [this.#float(`${at}logits`, sinks!, [1, heads, 1, 1]), this.#add("Concat", [batch, wide, tokens, one], `${at}column.shape`, { axis: int(0) })], `${at}column`);
+    return { mask: this.#add("Concat", [column, whole], `${at}mask`, { axis: int(3) }), past: padded, present: [`${at}present.key`, `${at}present.value`] };
   }
 
   /** Additive [batch, 1 or heads, S, T]: padding, and the window or the slopes where the core has them. */
@@ -142,6 +166,9 @@ export class ExportGraph {
     return name;
   }
 }
+
+/** Slice to the end of an axis. */
+const END = Number.MAX_SAFE_INTEGER;
 
 function portsOf({ cores, document }: BlockChain): { inputs: ValueInfo[]; outputs: ValueInfo[] } {
   const cache = (prefix: string, tokens: string): ValueInfo[] =>

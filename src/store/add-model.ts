@@ -4,6 +4,7 @@ import { basename, extname } from "node:path";
 import type { Digest } from "../blocks/block.ts";
 import { takeApart } from "../blocks/take-apart.ts";
 import { describeExporter, describeFindings, describePrecision } from "../canonical/describe-model.ts";
+import { layersOf } from "../canonical/probe.ts";
 import { readModel } from "../onnx/read-model.ts";
 import { closeFiles } from "../onnx/tensor-data.ts";
 import { BlockllmError } from "../support/errors.ts";
@@ -88,7 +89,7 @@ async function storeModel(
       ...shared,
       precision: "as exported",
       opaque: true,
-      layers: apart.spec.past.length / 2,
+      layers: layersOf(apart.spec.past),
       hiddenSize: null,
       vocabSize: vocabularyOf(model.graph.outputs, apart.spec.logits),
       contextLength: facts.contextLength,
