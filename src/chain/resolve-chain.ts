@@ -7,7 +7,12 @@ import type { BlockChain, Chain, ChainPart, ChainStep, OpaqueChain } from "./cha
 export interface BlockSource {
   readModel(name: string): Promise<{ name: string; document: ModelDocument }>;
   readBlock(digest: Digest): Promise<BlockDocument>;
-  blobs: { path(digest: Digest): string; read(digest: Digest, size?: number): Promise<Uint8Array> };
+  blobs: {
+    path(digest: Digest): string;
+    /** Verified, as are the chunks once the last has come. */
+    read(digest: Digest, size?: number): Promise<Uint8Array>;
+    stream(digest: Digest): AsyncIterable<Uint8Array>;
+  };
 }
 
 /** Reads a model's blocks and joins them. Errors: model_not_found, repository_invalid (naming both ports). */

@@ -9,6 +9,7 @@ import { opaqueBytesPerToken, OpaqueExecutor } from "./execute/opaque-executor.t
 import { RoutedExecutor } from "./execute/routed-executor.ts";
 import { PAGE_TOKENS } from "./kv/page-ledger.ts";
 import type { ScheduledModel } from "./sequence.ts";
+import { verifyBlobs } from "./verify-blobs.ts";
 
 export interface LoadedModels {
   executor: Executor;
@@ -17,7 +18,7 @@ export interface LoadedModels {
   weights: { bytes: number; segments: number };
 }
 
-/** Resolves, plans and loads models. Errors: as resolveChain and ChainExecutor.load; memory_exceeded. */
+/** Resolves, verifies, plans and loads models. Errors: as resolveChain, verifyBlobs and ChainExecutor.load; memory_exceeded. */
 export async function loadModels(
   source: BlockSource,
   names: readonly string[],
@@ -27,6 +28,7 @@ export async function loadModels(
   const models = chains.map((chain) => scheduledModel(chain, config));
   const blockChains = chains.filter((chain): chain is BlockChain => chain.kind === "blocks");
   const opaqueChains = chains.filter((chain): chain is OpaqueChain => chain.kind === "opaque");
+  await verifyBlobs(source, chains);
   const plan = planChains(blockChains);
 
   const executors = new Map<string, Executor>();

@@ -1,3 +1,4 @@
+import { Readable } from "node:stream";
 import { expect, test } from "vitest";
 import type { BlockDocument, CoreSpec, Digest, Port, PortName } from "../../src/blocks/block.ts";
 import { resolveChain, type BlockSource } from "../../src/chain/resolve-chain.ts";
@@ -53,7 +54,11 @@ function sourceOf(blocks: BlockDocument[], more: Partial<ModelDocument> = {}): B
   return {
     readModel: async (name) => ({ name, document: { vocabSize: 16, opaque: false, chain, ...more } as ModelDocument }),
     readBlock: async (digest: Digest) => blocks[Number(digest.slice(7))]!,
-    blobs: { path: (digest) => `/blobs/${digest}`, read: async () => new Uint8Array() },
+    blobs: {
+      path: (digest) => `/blobs/${digest}`,
+      read: async () => new Uint8Array(),
+      stream: () => Readable.from([]),
+    },
   };
 }
 

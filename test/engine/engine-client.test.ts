@@ -1,7 +1,12 @@
+import { chmod, readFile, writeFile } from "node:fs/promises";
+import { Worker } from "node:worker_threads";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { startEngine, type EngineClient, type EngineOptions } from "../../src/engine/engine-client.ts";
+import { EngineClient, startEngine, type EngineOptions } from "../../src/engine/engine-client.ts";
+import { resolveChain } from "../../src/chain/resolve-chain.ts";
+import { engineConfig } from "../../src/engine/engine-config.ts";
 import { openForward } from "../../src/engine/forward.ts";
 import type { EngineEvent, EngineRequest } from "../../src/engine/request.ts";
+import { scriptedModel } from "./scripted-model.ts";
 import { temporaryRepository, type TemporaryRepository } from "./temporary-repository.ts";
 
 let source: TemporaryRepository;
@@ -140,5 +145,40 @@ describe("the end of an engine", () => {
     await expect(start({ repository: "/nowhere" })).rejects.toMatchObject({ code: "repository_not_found" });
     await expect(start({ maxBatchTokens: 8 })).rejects.toMatchObject({ code: "usage" });
     await expect(start({ kvMemoryBytes: 100 })).rejects.toMatchObject({ code: "memory_exceeded" });
+  });
+
+  test("a damaged weight is found before it computes anything", async () => {
+    const damaged = await temporaryRepository([{ name: "base", layers: [10] }]);
+    const chain = await resolveChain(damaged.repository, "base");
+    const part = chain.kind === "blocks" && chain.steps[1]!.kind === "part" ? chain.steps[1].part : null;
+    const path = damaged.repository.blobs.path(part!.tensors[1]?.digest ?? "sha256:");
+    const bytes = await readFile(path);
+    bytes[77]! ^= 1;
+    await chmod(path, 0o644);
+    await writeFile(path, bytes);
+    await expect(start({ repository: damaged.folder })).rejects.toMatchObject({ code: "blob_corrupt" });
+    await damaged.remove();
+  });
+
+  test.each([
+    ["throws", "throw new Error('kernel failed')", "kernel failed"],
+    ["exits", "process.exit(7)", "code 7"],
+  ])("when its thread %s, every request ends and is told why", async (_, crash, reason) => {
+    const program = `require("node:worker_threads").parentPort.on("message", ({ type }) => { if (type === "cancel") ${crash}; })`;
+    const models = [scriptedModel({ name: "base" })];
+    const client = new EngineClient(new Worker(program, { eval: true }), models, engineConfig());
+    const running = [client.submit(request()), client.submit(request())];
+    const stats = client.stats();
+    running[0]!.cancel();
+    for (const { events } of running) {
+      const error = expect.objectContaining({ code: "engine_failed", message: expect.stringContaining(reason) });
+      expect(await collect(events)).toEqual({
+        tokens: [],
+        end: { type: "request-end", reason: "error", error, promptTokens: 4, completionTokens: 0 },
+      });
+    }
+    await expect(stats).rejects.toMatchObject({ code: "engine_failed" });
+    expect(() => client.submit(request())).toThrow(expect.objectContaining({ code: "engine_failed" }));
+    await client.drain();
   });
 });
