@@ -1,5 +1,5 @@
 import type { GraphNode } from "../onnx/model.ts";
-import { axesOf, gatherMovement, intAttribute, positive, stridesOf } from "./movement.ts";
+import { axesOf, broadcastDims, broadcastTo, gatherMovement, intAttribute, positive, stridesOf } from "./movement.ts";
 import { count, known, lazyKnown, Unliftable, type Known } from "./value.ts";
 
 /** ONNX operators that make or reduce numbers (shape arithmetic, masks, position tables); null: not one of them. */
@@ -103,7 +103,7 @@ const OPERATORS: Record<string, Operator> = {
     const out = data!.dims.flatMap((dim, axis) => found.map((i) => Math.floor(i / strides[axis]!) % dim));
     return known([data!.dims.length, found.length], "int", Float64Array.from(out));
   },
-  MatMul: (_node, [a, b]) => matmul(a!, b!),
+  MatMul: (node, [a, b]) => matmul(node, a!, b!),
 };
 
 const REDUCTIONS: Record<string, (values: Float64Array) => number> = {
@@ -138,18 +138,24 @@ function reduce(data: Known, axes: number[], reduction: (values: Float64Array) =
 }
 
 /** Position × inverse frequency in old exports: float32 products, float32 sum. */
-function matmul(a: Known, b: Known): Known {
+function matmul(node: GraphNode, a: Known, b: Known): Known {
+  if (a.dims.length < 2 || b.dims.length < 2 || a.dims.at(-1) !== b.dims.at(-2)) throw new Unliftable(node.name, `MatMul of [${a.dims.join(", ")}] and [${b.dims.join(", ")}]`);
   const [rows, inner] = a.dims.slice(-2) as [number, number];
   const columns = b.dims.at(-1)!;
-  const lead = a.dims.length >= b.dims.length ? a.dims.slice(0, -2) : b.dims.slice(0, -2);
+  const lead = broadcastDims(a.dims.slice(0, -2), b.dims.slice(0, -2), node);
+  const matrixOf = (operand: Known): ((n: number) => number) => {
+    const { from } = broadcastTo(operand.dims.slice(0, -2), lead);
+    return (n) => from?.[n] ?? n;
+  };
   return lazyKnown([...lead, rows, columns], "float", () => {
     const left = a.read();
     const right = b.read();
     const batch = count(lead);
+    const [leftMatrix, rightMatrix] = [matrixOf(a), matrixOf(b)];
     const out = new Float64Array(batch * rows * columns);
     for (let n = 0; n < batch; n++) {
-      const leftStart = left.length === rows * inner ? 0 : n * rows * inner;
-      const rightStart = right.length === inner * columns ? 0 : n * inner * columns;
+      const leftStart = leftMatrix(n) * rows * inner;
+      const rightStart = rightMatrix(n) * inner * columns;
       for (let i = 0; i < rows; i++) {
         for (let j = 0; j < columns; j++) {
           let sum = 0;

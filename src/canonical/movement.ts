@@ -70,7 +70,7 @@ function reshape(node: GraphNode, dims: number[], target: number[]): number[] {
   const out = target.map((dim, axis) => (dim === 0 && !zeroIsZero ? dims[axis]! : dim));
   const open = out.indexOf(-1);
   if (open >= 0) out[open] = count(dims) / count(out.filter((_, axis) => axis !== open));
-  if (count(out) !== count(dims)) throw new Unliftable(node.name, `Reshape of [${dims.join(", ")}] to [${target.join(", ")}] does not fit`);
+  if (count(out) !== count(dims) || !out.every(Number.isInteger)) throw new Unliftable(node.name, `Reshape of [${dims.join(", ")}] to [${target.join(", ")}] does not fit`);
   return out;
 }
 
@@ -90,7 +90,9 @@ function slice(node: GraphNode, dims: number[], parameters: Parameters): Movemen
     const step = steps[i]!;
     const clamp = (value: number, low: number, high: number): number => Math.min(Math.max(value < 0 ? value + dim : value, low), high);
     const start = step > 0 ? clamp(starts[i]!, 0, dim) : clamp(starts[i]!, 0, dim - 1);
-    const end = step > 0 ? clamp(ends[i]!, 0, dim) : clamp(ends[i]!, -1, dim - 1);
+    // ONNX Runtime takes the largest integer as "to the end" in either direction.
+    const open = ends[i] === 2 ** 31 - 1 || ends[i]! >= 2 ** 63 - 1;
+    const end = step > 0 ? clamp(ends[i]!, 0, dim) : open ? -1 : clamp(ends[i]!, -1, dim - 1);
     out[axis] = Math.max(0, Math.ceil((end - start) / step));
     from[axis] = { start, step };
   });
