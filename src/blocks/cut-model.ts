@@ -21,12 +21,15 @@ export interface CutPart {
   outputs: { port: PortName; node: number }[];
 }
 
+/** `module`: attention and MLP are blocks of their own; `layer`: one block per layer, the MLP in its out part. */
+export type Granularity = "module" | "layer";
+
 /**
  * Cuts a decoder at the attention cores and at the residual stream: embedding, then per layer attention (in, core,
  * out) and MLP, then head. Exactly one row crosses each cut. Where attention and MLP run in parallel, the MLP belongs
  * to the attention's out part. Throws `Unliftable` when more than one row would have to cross.
  */
-export function cutModel({ program, logits, cores }: CanonicalModel): CutBlock[] {
+export function cutModel({ program, logits, cores }: CanonicalModel, granularity: Granularity = "module"): CutBlock[] {
   const layers = cores.map((core) => program.node(core));
   const residuals = layers.map((core, layer) => residualInto(program, { core, coreId: cores[layer]!, logits }));
   const blocks: CutBlock[] = [single("embedding", null, { program, output: residuals[0]!, port: "hidden_out", stops: [] })];
@@ -35,8 +38,9 @@ export function cutModel({ program, logits, cores }: CanonicalModel): CutBlock[]
     const stops = [hidden, cores[layer]!];
     const tail = residuals[layer + 1];
     const mids = separators(program, { target: tail ?? logits, stops, after: cores[layer]! });
-    const afterAttention = mids[0] ?? tail ?? logits;
-    const afterMlp = tail ?? lastResidualSum(program, [hidden, ...mids]) ?? afterAttention;
+    const residualSum = mids[0] ?? tail ?? logits;
+    const afterMlp = tail ?? lastResidualSum(program, [hidden, ...mids]) ?? residualSum;
+    const afterAttention = granularity === "layer" ? afterMlp : residualSum;
     blocks.push(attention(program, { core, coreId: cores[layer]!, layer, hidden, output: afterAttention }));
     if (afterMlp !== afterAttention) blocks.push(single("mlp", layer, { program, output: afterMlp, port: "hidden_out", stops: [afterAttention] }));
     if (tail === undefined) blocks.push(single("head", null, { program, output: logits, port: "logits", stops: [afterMlp] }));

@@ -6,7 +6,7 @@ import { inlineFunctions } from "../onnx/inline-functions.ts";
 import type { OnnxModel } from "../onnx/model.ts";
 import { BlockllmError } from "../support/errors.ts";
 import type { OpaqueSpec } from "./block.ts";
-import { cutModel, type CutBlock } from "./cut-model.ts";
+import { cutModel, type CutBlock, type Granularity } from "./cut-model.ts";
 import { emitPart, type EmittedPart } from "./emit-part.ts";
 import { describeOpaque } from "./opaque-model.ts";
 
@@ -20,11 +20,11 @@ export type TakenApart =
  * Takes a decoder apart into blocks; a decoder that is not understood stays whole. Throws `model_unsupported` for what
  * cannot be served at all.
  */
-export function takeApart(given: OnnxModel, hints: ModelHints): TakenApart {
+export function takeApart(given: OnnxModel, hints: ModelHints, granularity: Granularity = "module"): TakenApart {
   const model = inlineFunctions(given, (domain, name) => (domain === "" ? name : `${domain}.${name}`) in LIFTS);
   try {
     const canonical = canonicalise(model, hints);
-    const blocks = cutModel(canonical).map((cut) => ({ cut, parts: cut.parts.map((part) => emitPart(canonical.program, cut, part)) }));
+    const blocks = cutModel(canonical, granularity).map((cut) => ({ cut, parts: cut.parts.map((part) => emitPart(canonical.program, cut, part)) }));
     return { kind: "cut", canonical, blocks };
   } catch (error) {
     // A graph that breaks an assumption of the lifting itself is as little understood as one that it refuses.

@@ -28,6 +28,15 @@ export function tokenIds(name: string): (text: string) => number[] {
   };
 }
 
+/** One of a few words. */
+export function oneOf<Word extends string>(name: string, words: readonly Word[]): (text: string) => Word {
+  return (text) => {
+    const word = words.find((each) => each === text);
+    if (word !== undefined) return word;
+    throw wrongValue(name, text, `one of ${words.join(", ")}`);
+  };
+}
+
 export function commaSeparated(text: string): string[] {
   return text
     .split(",")

@@ -2,6 +2,7 @@ import { statSync } from "node:fs";
 import { basename, extname } from "node:path";
 
 import type { Digest } from "../blocks/block.ts";
+import type { Granularity } from "../blocks/cut-model.ts";
 import { takeApart } from "../blocks/take-apart.ts";
 import { describeExporter, describeFindings, describePrecision } from "../canonical/describe-model.ts";
 import { layersOf } from "../canonical/probe.ts";
@@ -19,6 +20,8 @@ export interface AddModelOptions {
   name?: string;
   /** The tag, where several versions of one name are kept. */
   as?: string;
+  /** How fine blocks are (default module: attention and MLP apart). */
+  granularity?: Granularity;
   /** Take a name over from another model. */
   replace?: boolean;
   signal?: AbortSignal;
@@ -62,7 +65,7 @@ async function storeModel(
   const { facts } = source;
   const model = await readModel(source.graph);
   options.signal?.throwIfAborted();
-  const apart = takeApart(model, facts);
+  const apart = takeApart(model, facts, options.granularity);
   const { blobs } = repository;
   const context = {
     repository,

@@ -6,6 +6,7 @@ import { reportSharing, type SharingReport } from "../../store/sharing.ts";
 import { BlockllmError } from "../../support/errors.ts";
 import { defineCommand } from "../command.ts";
 import type { CommandContext } from "../context.ts";
+import { oneOf } from "../parse-values.ts";
 import { formatBytes, formatCount, formatDuration, formatPercent } from "../output/format.ts";
 import { type Split, type SplitModel, printSplit } from "../output/split.ts";
 
@@ -13,6 +14,7 @@ interface SplitOptions {
   name?: string;
   as?: string;
   replace?: boolean;
+  granularity?: "auto" | "module" | "layer";
 }
 
 export const splitCommand = defineCommand<SplitOptions, Split>({
@@ -21,6 +23,11 @@ export const splitCommand = defineCommand<SplitOptions, Split>({
   options: [
     { flags: "--name <name>", help: "name of the model (default: its folder's)" },
     { flags: "--as <tag>", help: "tag, where several versions of one name are kept (default: latest)" },
+    {
+      flags: "--granularity <how>",
+      help: "module: attention and MLP are blocks of their own; layer: one block per layer; auto: module",
+      parse: oneOf("--granularity", ["auto", "module", "layer"]),
+    },
     { flags: "--replace", help: "take the name over from the model that has it" },
   ],
   examples: [
@@ -45,12 +52,14 @@ export const splitCommand = defineCommand<SplitOptions, Split>({
 async function splitOne(
   { progress, signal }: CommandContext,
   repository: Repository,
-  { path, ...options }: SplitOptions & { path: string },
+  { path, granularity, ...options }: SplitOptions & { path: string },
 ): Promise<SplitModel> {
   const began = performance.now();
   progress.start(`splitting ${path}`);
   const settings: AddModelOptions = {
     ...options,
+    // Fine-tunes most often differ in one of the two, so apart they share more.
+    granularity: granularity === "layer" ? "layer" : "module",
     signal,
     onProgress: ({ bytes }) => progress.update(`splitting ${path}: ${formatBytes(bytes)}`),
   };
