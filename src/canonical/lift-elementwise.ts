@@ -87,6 +87,7 @@ function rowsWithKnown(lifter: Lifter, node: GraphNode, x: Form, operand: Known)
   const value = scalarOf(operand);
   const dims = broadcastDims(x.dims, operand.dims, node);
   if (value !== null && count(dims) === count(x.dims)) return withScalar(lifter, node, { ...x, dims }, value);
+  if (node.opType === "Add" && count(dims) === count(x.dims) && operand.weight === null && operand.table === null && operand.read().every((each) => each === 0)) return { ...x, dims };
   if (operand.table !== null && node.opType === "Add") return rowsWithRows(lifter, node, x, positionRows(lifter, node, operand));
   if (count(operand.dims) === x.dims.at(-1) && operand.dims.at(-1) === x.dims.at(-1)) return vectorOperation(lifter, node, { x, operand, operation: node.opType });
   if (operand.weight !== null && count(operand.dims) > 1 && count(dims) === count(x.dims)) {

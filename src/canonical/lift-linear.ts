@@ -2,13 +2,14 @@ import type { GraphNode } from "../onnx/model.ts";
 import { formOfRows, inTokenOrder, rowsOf, scaleForm, shapeOnly } from "./form.ts";
 import { formAt, knownAt, optionalValue, weightAt, type Lift, type Lifter } from "./lifter.ts";
 import { floatAttribute, intAttribute } from "./movement.ts";
-import { count, integers, Unliftable, type Form, type Known } from "./value.ts";
+import { count, integers, lazyKnown, Unliftable, type Form, type Known } from "./value.ts";
 import { computedWeight, reshapeWeight, transposeWeight, type Weight } from "./weights.ts";
 
 /** x·W for float weights: MatMul, Gemm, com.microsoft.FusedMatMul. */
 export const liftMatMul: Lift = (lifter, node) => {
   const x = formAt(lifter, node, 0);
   const given = weightAt(lifter, node, 1);
+  if (given.dims.includes(0)) return [lazyKnown([...x.dims.slice(0, -1), given.dims.at(-1)!], "float", () => new Float64Array(count(x.dims.slice(0, -1)) * given.dims.at(-1)!))];
   if (given.dims.length !== 2) throw new Unliftable(node.name, `${node.opType} with a weight of ${given.dims.length} dims`);
   const transposed = intAttribute(node, "transB", 0) === 1;
   const alpha = floatAttribute(node, "alpha", 1);

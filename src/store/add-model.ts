@@ -6,6 +6,8 @@ import type { Granularity } from "../blocks/cut-model.ts";
 import { takeApart } from "../blocks/take-apart.ts";
 import { describeExporter, describeFindings, describePrecision } from "../canonical/describe-model.ts";
 import { layersOf } from "../canonical/probe.ts";
+import type { OnnxModel } from "../onnx/model.ts";
+import { bindAdapter, readAdapter } from "../onnx/read-adapter.ts";
 import { readModel } from "../onnx/read-model.ts";
 import { closeFiles } from "../onnx/tensor-data.ts";
 import { BlockllmError } from "../support/errors.ts";
@@ -20,6 +22,8 @@ export interface AddModelOptions {
   name?: string;
   /** The tag, where several versions of one name are kept. */
   as?: string;
+  /** The LoRA (an `.onnx_adapter` file) to bind to the graph's adapter inputs; the folder's only one by default. */
+  adapter?: string;
   /** How fine blocks are (default module: attention and MLP apart). */
   granularity?: Granularity;
   /** Take a name over from another model. */
@@ -63,7 +67,7 @@ async function storeModel(
   options: AddModelOptions,
 ): Promise<ModelDocument> {
   const { facts } = source;
-  const model = await readModel(source.graph);
+  const model = withAdapter(await readModel(source.graph), source, options.adapter);
   options.signal?.throwIfAborted();
   const apart = takeApart(model, facts, options.granularity);
   const { blobs } = repository;
@@ -116,6 +120,18 @@ async function storeModel(
     warnings,
   };
 }
+
+function withAdapter(model: OnnxModel, { adapters, folder }: SourceModel, wanted: string | undefined): OnnxModel {
+  const required = model.graph.inputs.filter(({ name }) => ADAPTER_INPUT.test(name) && !model.graph.initializers.has(name));
+  const path = wanted ?? (adapters.length === 1 ? adapters[0] : undefined);
+  if (path !== undefined) return bindAdapter(model, readAdapter(path), path);
+  if (required.length === 0) return model;
+  const choice = adapters.length === 0 ? "and no .onnx_adapter file lies beside it" : `and there are ${adapters.length} adapters`;
+  throw new BlockllmError("usage", `${folder} takes an adapter (input ${required[0]!.name}), ${choice}`, { hint: `give one with --adapter${adapters.length === 0 ? "" : `: ${adapters.join(", ")}`}` });
+}
+
+/** Inputs that Olive's ExtractAdapters makes. */
+const ADAPTER_INPUT = /lora_[AB]|lora_magnitude/;
 
 function chooseName(source: SourceModel, { name, as }: AddModelOptions): string {
   const stem = basename(source.graph, extname(source.graph));

@@ -9,6 +9,8 @@ export interface SourceModel {
   /** The folder the name comes from: the one given, or the one above `onnx/`. */
   folder: string;
   graph: string;
+  /** `.onnx_adapter` files beside the graph. */
+  adapters: string[];
   /** Tokenizer and configuration files that exist, by name. */
   files: { name: string; path: string }[];
   facts: SourceFacts;
@@ -51,7 +53,8 @@ export function locateModel(path: string): SourceModel {
     const found = [beside, folder].map((each) => join(each, name)).find((each) => existsSync(each));
     return found === undefined ? [] : [{ name, path: found }];
   });
-  return { folder, graph, files, facts: readFacts(files) };
+  const adapters = readdirSync(beside).filter((name) => name.endsWith(".onnx_adapter")).map((name) => join(beside, name));
+  return { folder, graph, adapters, files, facts: readFacts(files) };
 }
 
 function graphIn(folder: string): string {

@@ -13,6 +13,7 @@ import { type Split, type SplitModel, printSplit } from "../output/split.ts";
 interface SplitOptions {
   name?: string;
   as?: string;
+  adapter?: string;
   replace?: boolean;
   granularity?: "auto" | "module" | "layer";
 }
@@ -28,6 +29,7 @@ export const splitCommand = defineCommand<SplitOptions, Split>({
       help: "module: attention and MLP are blocks of their own; layer: one block per layer; auto: module",
       parse: oneOf("--granularity", ["auto", "module", "layer"]),
     },
+    { flags: "--adapter <file>", help: "the .onnx_adapter to bind (default: the only one beside the graph)" },
     { flags: "--replace", help: "take the name over from the model that has it" },
   ],
   examples: [
