@@ -36,7 +36,7 @@ async function expectSameAsRuntime(node: NodeCase): Promise<void> {
 }
 
 function check(name: string, cases: fc.Arbitrary<NodeCase>, numRuns = 30): void {
-  it(name, async () => {
+  it(`${name}, as the runtime does`, async () => {
     await fc.assert(fc.asyncProperty(cases, expectSameAsRuntime), { numRuns });
   });
 }
@@ -202,7 +202,7 @@ check(
   "MatMul",
   fc
     .tuple(fc.constantFrom([], [1], [2]), fc.constantFrom([], [1], [2]))
-    
+
     .chain(([a, b]) => fc.tuple(filled([...a, 2, 3], "float"), filled([...b, 3, 2], "float")))
     .map((inputs) => ({ opType: "MatMul", inputs })),
   40,

@@ -32,7 +32,7 @@ function numbersOf({ dims, from, input }: Movement, starts: number[]): number[] 
 }
 
 function check(name: string, cases: fc.Arbitrary<Case>, numRuns = 40): void {
-  it(name, async () => {
+  it(`${name}, as the runtime does`, async () => {
     await fc.assert(fc.asyncProperty(cases, expectSameAsRuntime), { numRuns });
   });
 }

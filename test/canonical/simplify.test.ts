@@ -1,0 +1,177 @@
+import { describe, expect, it } from "vitest";
+
+import { RowProgram, type RowNode } from "../../src/canonical/rows.ts";
+import { simplify } from "../../src/canonical/simplify.ts";
+import { computedWeight } from "../../src/canonical/weights.ts";
+import { numbers } from "./graph-builder.ts";
+
+const WIDTH = 8;
+
+/** Builds rows by name and gives what is left of the last after simplifying. */
+class Rows {
+  readonly program = new RowProgram();
+
+  add = (op: RowNode["op"], inputs: number[], options: Options = {}): number => {
+    const { width = this.program.width(inputs[0]!), weights = {}, ...attributes } = options;
+    return this.program.add({ op, inputs, width, attributes, weights });
+  };
+
+  readonly x = this.add("core", [], { width: WIDTH });
+
+  unary = (x: number, name: string): number => this.add("unary", [x], { function: name });
+
+  scalar = (x: number, name: string, value: number): number => this.add("scalar", [x], { function: name, value });
+
+  binary = (a: number, name: string, b: number): number => {
+    const width = Math.max(this.program.width(a), this.program.width(b));
+    return this.add("binary", [a, b], { function: name, width });
+  };
+
+  vector = (x: number, name: string, length = WIDTH): number => {
+    const operand = computedWeight(numbers(3, length), [length], "float32");
+    return this.add("vector", [x], { function: name, weights: { operand } });
+  };
+
+  /** "op function|kind weights" of every node that `output` still needs after simplifying, inputs first. */
+  left(output: number): string[] {
+    const { program, ids } = simplify(this.program, [output]);
+    const needed = new Set([ids.get(output)!]);
+    for (const id of needed) for (const input of program.node(id).inputs) needed.add(input);
+    return [...needed]
+      .toSorted((a, b) => a - b)
+      .map((id) => {
+        const { op, attributes, weights } = program.node(id);
+        return [op, attributes.function ?? attributes.kind, ...Object.keys(weights)].filter(Boolean).join(" ");
+      });
+  }
+}
+
+type Options = RowNode["attributes"] & { width?: number; weights?: RowNode["weights"] };
+
+describe("activations written out", () => {
+  it.each<[string, (rows: Rows) => number]>([
+    ["x·σ(x)", ({ x, unary, binary }) => binary(x, "Mul", unary(x, "Sigmoid"))],
+    ["σ(x)·x", ({ x, unary, binary }) => binary(unary(x, "Sigmoid"), "Mul", x)],
+  ])("SiLU: %s", (_, build) => {
+    const rows = new Rows();
+    expect(rows.left(build(rows))).toEqual(["core", "unary Silu"]);
+  });
+
+  const erf = ({ x, unary, scalar }: Rows): number => scalar(unary(scalar(x, "Mul", Math.SQRT1_2), "Erf"), "Add", 1);
+  const tanh = ({ x, unary, scalar, binary }: Rows): number => {
+    const cubic = binary(x, "Add", scalar(scalar(x, "Pow", 3), "Mul", 0.044715));
+    return scalar(unary(scalar(cubic, "Mul", Math.sqrt(2 / Math.PI)), "Tanh"), "Add", 1);
+  };
+
+  it.each<[string, string, (rows: Rows) => number]>([
+    ["½·(x·(1 + erf))", "Gelu", (rows) => rows.scalar(rows.binary(rows.x, "Mul", erf(rows)), "Mul", 0.5)],
+    ["(½·x)·(1 + erf)", "Gelu", (rows) => rows.binary(rows.scalar(rows.x, "Mul", 0.5), "Mul", erf(rows))],
+    ["(1 + tanh)·(½·x)", "GeluTanh", (rows) => rows.binary(tanh(rows), "Mul", rows.scalar(rows.x, "Mul", 0.5))],
+    ["½·(x·(1 + tanh))", "GeluTanh", (rows) => rows.scalar(rows.binary(rows.x, "Mul", tanh(rows)), "Mul", 0.5)],
+  ])("GELU: %s is %s", (_, name, build) => {
+    const rows = new Rows();
+    expect(rows.left(build(rows))).toEqual(["core", `unary ${name}`]);
+  });
+
+  it.each<[string, (rows: Rows) => number]>([
+    [
+      "the gate of another row",
+      (rows) => rows.binary(rows.x, "Mul", rows.unary(rows.vector(rows.x, "Add"), "Sigmoid")),
+    ],
+    [
+      "a GELU of x/2 instead of x/√2",
+      ({ x, scalar, unary, binary }) =>
+        binary(scalar(x, "Mul", 0.5), "Mul", scalar(unary(scalar(x, "Mul", 0.5), "Erf"), "Add", 1)),
+    ],
+    ["a GELU without its half", (rows) => rows.binary(rows.x, "Mul", erf(rows))],
+    [
+      "a GELU with another cubic",
+      ({ x, scalar, unary, binary }) => {
+        const cubic = binary(x, "Add", scalar(scalar(x, "Pow", 3), "Mul", 0.05));
+        return binary(
+          scalar(x, "Mul", 0.5),
+          "Mul",
+          scalar(unary(scalar(cubic, "Mul", Math.sqrt(2 / Math.PI)), "Tanh"), "Add", 1),
+        );
+      },
+    ],
+  ])("is left as it is: %s", (_, build) => {
+    const rows = new Rows();
+    const output = build(rows);
+    expect(rows.left(output)).toHaveLength(rows.program.nodes.length);
+  });
+});
+
+describe("norms written out", () => {
+  const root = ({ scalar, unary, add }: Rows, squared: number, groups = 1): number =>
+    unary(scalar(add("mean", [scalar(squared, "Pow", 2)], { groups, width: groups }), "Add", 1e-6), "Sqrt");
+
+  it.each<[string, (rows: Rows) => number]>([
+    ["x · 1/√(…)", (rows) => rows.binary(rows.x, "Mul", rows.unary(root(rows, rows.x), "Reciprocal"))],
+    ["x / √(…)", (rows) => rows.binary(rows.x, "Div", root(rows, rows.x))],
+    ["in groups", (rows) => rows.binary(rows.x, "Div", root(rows, rows.x, 4))],
+  ])("RMS norm: %s", (_, build) => {
+    const rows = new Rows();
+    expect(rows.left(build(rows))).toEqual(["core", "norm rms"]);
+  });
+
+  it("a weight and a bias join them", () => {
+    const rows = new Rows();
+    const rms = rows.vector(rows.binary(rows.x, "Div", root(rows, rows.x)), "Mul");
+    expect(rows.left(rms)).toEqual(
+      ["core", "norm rms", "norm rms weight"].filter((each) => rows.left(rms).includes(each)),
+    );
+    expect(rows.left(rms).at(-1)).toBe("norm rms weight");
+    const centred = rows.binary(rows.x, "Sub", rows.add("mean", [rows.x], { groups: 1, width: 1 }));
+    const layer = rows.vector(rows.vector(rows.binary(centred, "Div", root(rows, centred)), "Mul"), "Add");
+    expect(rows.left(layer)).toEqual(["core", "norm layer weight bias"]);
+  });
+
+  it.each<[string, (rows: Rows) => number]>([
+    ["the spread of another row", (rows) => rows.binary(rows.x, "Div", root(rows, rows.vector(rows.x, "Mul")))],
+    ["√(…) / x", (rows) => rows.binary(root(rows, rows.x), "Div", rows.x)],
+    ["x · √(…)", (rows) => rows.binary(rows.x, "Mul", root(rows, rows.x))],
+    [
+      "a fourth power",
+      (rows) =>
+        rows.binary(
+          rows.x,
+          "Div",
+          rows.unary(
+            rows.scalar(rows.add("mean", [rows.scalar(rows.x, "Pow", 4)], { groups: 1, width: 1 }), "Add", 1e-6),
+            "Sqrt",
+          ),
+        ),
+    ],
+  ])("is no norm: %s", (_, build) => {
+    const rows = new Rows();
+    expect(rows.left(build(rows)).filter((each) => each.startsWith("norm"))).toEqual([]);
+  });
+
+  it("a bias does not join an RMS norm, nor a weight of other groups", () => {
+    const rows = new Rows();
+    const rms = rows.binary(rows.x, "Div", root(rows, rows.x));
+    expect(rows.left(rows.vector(rows.vector(rms, "Mul"), "Add")).at(-1)).toBe("vector Add operand");
+    expect(rows.left(rows.vector(rms, "Mul", 4)).at(-1)).toBe("vector Mul operand");
+  });
+});
+
+describe("columns", () => {
+  it("move into the projection that made them", () => {
+    const rows = new Rows();
+    const weight = computedWeight(numbers(1, WIDTH * 12), [WIDTH, 12], "float32");
+    const packed = rows.add("linear", [rows.x], { width: 12, weights: { weight } });
+    const biased = rows.vector(packed, "Add", 12);
+    const part = rows.add("columns", [biased], { width: 4, columns: [8, 9, 10, 11] });
+    const { program } = simplify(rows.program, [part]);
+    const linear = program.nodes.filter(({ op, width }) => op === "linear" && width === 4);
+    expect(linear.map(({ weights }) => weights["weight"]!.dims)).toEqual([[WIDTH, 4]]);
+    expect(program.nodes.some(({ op }) => op === "columns")).toBe(false);
+  });
+
+  it("stay where they are after a norm", () => {
+    const rows = new Rows();
+    const norm = rows.add("norm", [rows.x], { kind: "rms", epsilon: 1e-6, groups: 1 });
+    expect(rows.left(rows.add("columns", [norm], { width: 2, columns: [0, 1] })).at(-1)).toBe("columns");
+  });
+});
