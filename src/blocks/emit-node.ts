@@ -60,7 +60,7 @@ function emitEmbed({ emitter, node, inputs, name, output }: Emission): string {
   if (inputs.length === 0 && offset! > 0) index = add(emitter, { opType: "Add", inputs: ["positions", integers(emitter, `${name}.offset`, [offset!])], output: `${name}.index` });
   const table = weight(emitter, `${name}.table`, node.weights["table"]!);
   if (bits === undefined) return asFloat(emitter, node.weights["table"]!, { opType: "Gather", inputs: [table, index], output });
-  const scales = weight(emitter, `${name}.scales`, node.weights["scales"]!);
+  const scales = floatWeight(emitter, `${name}.scales`, node.weights["scales"]!);
   const zeroPoints = node.weights["zeroPoints"] === undefined ? [] : [weight(emitter, `${name}.zeroPoints`, node.weights["zeroPoints"])];
   return add(emitter, {
     opType: "GatherBlockQuantized",
@@ -83,8 +83,8 @@ function emitLinear({ emitter, node, inputs, name, output }: Emission): string {
   if (bits !== undefined) {
     const blocks = Math.ceil(inputWidth! / blockSize!);
     const packed = weight(emitter, `${name}.weight`, { ...given, dims: [node.width, blocks, (blockSize! * bits) / 8] });
-    const scales = weight(emitter, `${name}.scales`, node.weights["scales"]!);
-    const zeroPoints = node.weights["zeroPoints"] === undefined ? [] : [weight(emitter, `${name}.zeroPoints`, node.weights["zeroPoints"])];
+    const scales = floatWeight(emitter, `${name}.scales`, node.weights["scales"]!);
+    const zeroPoints = node.weights["zeroPoints"] === undefined ? [] : [zeroPointsOf(emitter, `${name}.zeroPoints`, node.weights["zeroPoints"])];
     const attributes = { K: int(inputWidth!), N: int(node.width), bits: int(bits), block_size: int(blockSize!), accuracy_level: int(accuracyLevel!) };
     return add(emitter, { opType: "MatMulNBits", domain: "com.microsoft", inputs: [inputs[0]!, packed, scales, ...zeroPoints], output, attributes });
   }
@@ -225,8 +225,13 @@ function floatWeight(emitter: Emitter, name: string, value: Weight): string {
   return add(emitter, { opType: "Cast", inputs: [name], output: `${name}.float`, attributes: { to: int(1) } });
 }
 
+/** Packed integers, or one float per block. */
+function zeroPointsOf(emitter: Emitter, name: string, value: Weight): string {
+  return value.tensor.dtype === "uint8" ? weight(emitter, name, value) : floatWeight(emitter, name, value);
+}
+
 function dequantised(emitter: Emitter, name: string, { scales, zeroPoints, axis, blockSize }: NonNullable<Weight["dequantize"]>): string {
-  const operands = [name, weight(emitter, `${name}.scales`, scales), ...(zeroPoints === null ? [] : [weight(emitter, `${name}.zeroPoints`, zeroPoints)])];
+  const operands = [name, floatWeight(emitter, `${name}.scales`, scales), ...(zeroPoints === null ? [] : [weight(emitter, `${name}.zeroPoints`, zeroPoints)])];
   const attributes = { axis: int(axis), ...(blockSize === 0 ? {} : { block_size: int(blockSize) }) };
   return add(emitter, { opType: "DequantizeLinear", inputs: operands, output: `${name}.float`, attributes });
 }

@@ -8,7 +8,7 @@ import { BlockllmError } from "../support/errors.ts";
 import type { OpaqueSpec } from "./block.ts";
 import { cutModel, type CutBlock, type Granularity } from "./cut-model.ts";
 import { emitPart, type EmittedPart } from "./emit-part.ts";
-import { describeOpaque } from "./opaque-model.ts";
+import { describeOpaque, refused } from "./opaque-model.ts";
 
 /** A model in parts, before anything is stored. */
 export type TakenApart =
@@ -29,6 +29,7 @@ export function takeApart(given: OnnxModel, hints: ModelHints, granularity: Gran
   } catch (error) {
     // A graph that breaks an assumption of the lifting itself is as little understood as one that it refuses.
     if (error instanceof BlockllmError) throw error;
+    if (error instanceof Unliftable && error.broken) throw refused(error.node, error.message);
     const reason = error instanceof Unliftable ? `${error.node}: ${error.message}` : `while lifting: ${String(error)}`;
     return { kind: "opaque", model: given, spec: describeOpaque(given, hints), reason };
   }

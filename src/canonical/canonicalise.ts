@@ -58,16 +58,20 @@ function liftAt(model: OnnxModel, hints: ModelHints, probe: Probe): Lift {
   const { values, past } = feedInputs(model, probe, { program, hints });
   const lifter: Lifter = { probe, hints, program, values, past, cores: [], uses: [], vectors: probe.shapesOnly ? [] : constantVectors(model.graph) };
   const outputs = model.graph.outputs.map((output) => output.name);
-  const logitsName = outputs.find((name) => /logits/i.test(name)) ?? outputs[0];
-  if (logitsName === undefined) throw new Unliftable("outputs", "the graph has no outputs");
-  walkGraph(lifter, model.graph, outputs);
+  const logitsName = outputs.find((name) => /logits/i.test(name));
+  if (logitsName === undefined) throw new Unliftable("outputs", "the graph has no logits output");
+  // Hidden states and the like are not served; what nothing else needs of them is not followed.
+  const caches = outputs.filter((name) => name !== logitsName && CACHE_OUTPUT.test(name));
+  walkGraph(lifter, model.graph, [logitsName, ...caches]);
   const layers = layersOf(past);
   if (lifter.cores.length !== layers) throw new Unliftable("outputs", `${lifter.cores.length} attention cores for ${layers} pairs of past inputs`);
   const logits = lifter.values.get(logitsName);
   if (probe.shapesOnly) return { lifter, logits: -1 };
-  for (const name of outputs) if (name !== logitsName) checkPresent(lifter, name, lifter.values.get(name)!);
+  for (const name of caches) checkPresent(lifter, name, lifter.values.get(name)!);
   return { lifter, logits: logitsNode(lifter, logitsName, logits) };
 }
+
+const CACHE_OUTPUT = /present|past|cache|key|value/i;
 
 function logitsNode(lifter: Lifter, name: string, value: Value | undefined): number {
   const [term] = value?.kind === "form" ? value.terms : [];
@@ -124,5 +128,5 @@ function rowsOfTables({ lifter }: Lift): number | null {
 const LONGEST_PROBE = 32_768;
 
 function farthest(hints: ModelHints, tableRows: number | null): number {
-  return Math.min(hints.contextLength ?? LONGEST_PROBE, tableRows ?? LONGEST_PROBE, LONGEST_PROBE) - 2;
+  return Math.min(hints.contextLength ?? tableRows ?? LONGEST_PROBE, LONGEST_PROBE) - 2;
 }

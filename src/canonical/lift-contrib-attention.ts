@@ -38,8 +38,8 @@ export const liftContribAttention: Lift = (lifter, node) => {
   const heads = intAttribute(node, "num_heads", 0);
   const x = formAt(lifter, node, 0);
   const weight = weightAt(lifter, node, 1);
+  if (optionalValue(lifter, node, 4) === null) throw new Unliftable(node.name, "com.microsoft.Attention without a past: the graph cannot continue a sequence", { broken: true });
   if (intAttribute(node, "do_rotary", 0) === 1 || listAttribute(node, "qkv_hidden_sizes") !== null) throw new Unliftable(node.name, "com.microsoft.Attention with rotary embedding or other sizes");
-  if (optionalValue(lifter, node, 4) === null) throw new Unliftable(node.name, "com.microsoft.Attention without a past: the graph cannot continue a sequence");
   requireAllVisible(lifter, node, optionalKnown(lifter, node, 3));
   const width = weight.dims[1]!;
   const projected = linear(lifter, node, { x, weights: { weight }, width });

@@ -80,7 +80,7 @@ export const liftGatherBlockQuantized: Lift = (lifter, node) => {
   const given = weightAt(lifter, node, 0);
   const scales = weightAt(lifter, node, 2);
   const packedPerByte = given.tensor.dtype === "uint8" ? 8 / bits : 1;
-  if (intAttribute(node, "gather_axis", 0) !== 0 || given.dims.length !== 2 || packedPerByte === 1) {
+  if (intAttribute(node, "gather_axis", 0) !== 0 || given.dims.length !== 2) {
     throw new Unliftable(node.name, `GatherBlockQuantized of a ${given.tensor.dtype} table with ${given.dims.length} dims`);
   }
   const width = given.dims[1]! * packedPerByte;

@@ -39,7 +39,7 @@ export type Lift = (lifter: Lifter, node: GraphNode) => Value[];
 export function valueOf(lifter: Lifter, node: GraphNode, input: number): Value {
   const name = node.inputs[input];
   const value = name === undefined || name === "" ? undefined : lifter.values.get(name);
-  if (value === undefined) throw new Unliftable(node.name, `${node.opType} needs input ${input}${name === undefined ? "" : ` (${name})`}`);
+  if (value === undefined) throw new Unliftable(node.name, `${node.opType} needs input ${input}${name === undefined || name === "" ? "" : ` (${name})`}, and the export leaves it out`, { broken: true });
   return value;
 }
 

@@ -83,11 +83,14 @@ export interface Quantised {
 /** The graph cannot be lifted; `node` and `reason` are shown to the user, and the model is served whole. */
 export class Unliftable extends Error {
   readonly node: string;
+  /** The export itself is broken: served whole it would be as wrong. */
+  readonly broken: boolean;
 
-  constructor(node: string, reason: string) {
+  constructor(node: string, reason: string, { broken = false }: { broken?: boolean } = {}) {
     super(reason);
     this.name = "Unliftable";
     this.node = node;
+    this.broken = broken;
   }
 }
 
