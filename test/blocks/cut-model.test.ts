@@ -8,7 +8,10 @@ import { readModel } from "../../src/onnx/read-model.ts";
 import { locateModel } from "../../src/store/source-folder.ts";
 import { FIXTURES, fixtureModels } from "./split-fixtures.ts";
 
-const MODELS = [...fixtureModels().filter((path) => path.startsWith("exports/")), "desk/genai/finance-lora"];
+/** Takes its weights from an adapter file, which is bound before a model is taken apart. */
+const WITH_ADAPTER = "exports/olive/llama-lora-inputs";
+const EXPORTS = fixtureModels().filter((path) => path.startsWith("exports/") && path !== WITH_ADAPTER);
+const MODELS = [...EXPORTS, "desk/genai/finance-lora"];
 
 describe.each(MODELS)("%s", (path) => {
   it("lands every row node in exactly one block, and joins by one row", async () => {

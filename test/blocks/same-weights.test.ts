@@ -12,6 +12,7 @@ const LLAMA_FP32 = [
 ];
 const LLAMA_INT4 = ["exports/genai/llama-cpu-int4", "exports/tjs/model_q4"];
 const LLAMA_LORA = "exports/genai4/llama-cpu-fp32-lora";
+const LORA_FILE = "exports/olive/llama-lora-inputs";
 const DEPARTMENTS = ["base", "support", "support-v2", "legal", "finance", "hr", "sales", "research"];
 const optimum = (name: string) => `desk/optimum/${name}`;
 const genai = (name: string) => `desk/genai/${name}`;
@@ -23,7 +24,7 @@ beforeAll(async () => {
     optimum("mirror"),
     genai("finance-lora"),
   ];
-  split = await splitFixtures([...LLAMA_FP32, ...LLAMA_INT4, LLAMA_LORA, ...desk]);
+  split = await splitFixtures([...LLAMA_FP32, ...LLAMA_INT4, LLAMA_LORA, LORA_FILE, ...desk]);
 }, 120_000);
 afterAll(async () => await split.remove());
 
@@ -46,7 +47,9 @@ describe("one set of weights through several exporters", () => {
     expect([...ours!.keys()].toSorted()).toEqual([...theirs!.keys()].toSorted());
   });
 
-  it("an adapter left in the graph keeps every tensor of the base", async () => {
+  it("an adapter in the graph or in a file of its own keeps every tensor of the base", async () => {
+    const beside = await split.tensors(LORA_FILE);
+    expect([...(await split.tensors(LLAMA_FP32[0]!)).keys()].filter((digest) => !beside.has(digest))).toEqual([]);
     const [adapted, base] = [await split.tensors(LLAMA_LORA), await split.tensors(LLAMA_FP32[0]!)];
     expect([...base.keys()].filter((digest) => !adapted.has(digest))).toEqual([]);
     expect(adapted.size).toBeGreaterThan(base.size);

@@ -30,6 +30,7 @@ const CUT: Record<string, Expected> = {
   "exports/genai4/llama-cpu-fp32-lora": { ...tiny, exporter: GENAI },
   "exports/genai_v0.9.2/llama-cpu-fp32": { ...tiny, exporter: GENAI },
   "exports/mobius/llama-default-f32": { ...bare, exporter: "mobius, opset 24", contextLength: 256 },
+  "exports/olive/llama-lora-inputs": { ...tiny, exporter: GENAI, tokenizer: false },
   "exports/optimum/gpt2": { ...tiny, exporter: OPTIMUM, family: "gpt2" },
   "exports/optimum/llama": { ...tiny, exporter: OPTIMUM },
   "exports/optimum/phi3": { ...tiny, exporter: OPTIMUM, family: "phi3" },
