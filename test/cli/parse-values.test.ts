@@ -1,5 +1,13 @@
 import { describe, expect, it } from "vitest";
-import { byteCount, commaSeparated, duration, realNumber, tokenIds, wholeNumber } from "../../src/cli/parse-values.ts";
+import {
+  byteCount,
+  commaSeparated,
+  duration,
+  oneOf,
+  realNumber,
+  tokenIds,
+  wholeNumber,
+} from "../../src/cli/parse-values.ts";
 
 describe("option values", () => {
   it("reads numbers within their limits and names value and limit when it cannot", () => {
@@ -12,6 +20,11 @@ describe("option values", () => {
     expect(() => wholeNumber("--port", 0, 65_535)("70000")).toThrow("it must be a whole number from 0 to 65535");
     expect(() => realNumber("--top-p", 0, 1)("1.1")).toThrow(/from 0 to 1/);
     expect(() => realNumber("--top-p", 0, 1)("")).toThrow(/from 0 to 1/);
+  });
+
+  it("takes one of some words", () => {
+    expect(oneOf("--granularity", ["module", "layer"])("layer")).toBe("layer");
+    expect(() => oneOf("--granularity", ["module", "layer"])("x")).toThrow("it must be one of module, layer");
   });
 
   it("reads token ids and lists", () => {

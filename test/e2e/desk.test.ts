@@ -83,6 +83,19 @@ describe("split", () => {
     expect(await runJson<Sharing>(folder, "dedupe")).toEqual(before);
   });
 
+  it("makes a layer one block when asked", async () => {
+    const other = makeWorkplace();
+    const layers = await runJson<{ models: SplitModel[] }>(
+      other,
+      "split",
+      "fixtures/desk/optimum/hr",
+      "--granularity",
+      "layer",
+    );
+    expect(layers.models[0]!.blocks).toHaveLength(1 + LAYERS + 1);
+    expect((await runJson<{ passed: boolean }>(other, "verify", "hr")).passed).toBe(true);
+  });
+
   it("keeps a name for whoever has it", async () => {
     const taken = await runError(folder, "split", "fixtures/desk/optimum/legal", "--name", "support");
     expect(taken).toMatchObject({ exit: 2, code: "name_taken" });

@@ -37,11 +37,7 @@ export const splitCommand = defineCommand<SplitOptions, Split>({
     "blockllm split ./exports/model.onnx --name support --as v2",
   ],
   async run(context, paths, options) {
-    if (options.name !== undefined && paths.length > 1) {
-      throw new BlockllmError("usage", `--name is given for ${paths.length} models at once`, {
-        hint: "split them one by one, or leave --name out: each is called like its folder",
-      });
-    }
+    refuseForSeveral(paths, options);
     const repository = await openRepository(context.repositoryPath, { create: true });
     const models: SplitModel[] = [];
     for (const path of paths) models.push(await splitOne(context, repository, { path, ...options }));
@@ -50,6 +46,14 @@ export const splitCommand = defineCommand<SplitOptions, Split>({
   },
   print: printSplit,
 });
+
+function refuseForSeveral(paths: string[], { name, adapter }: SplitOptions): void {
+  if (paths.length < 2 || (name === undefined && adapter === undefined)) return;
+  const option = name === undefined ? "--adapter" : "--name";
+  throw new BlockllmError("usage", `${option} is given for ${paths.length} models at once`, {
+    hint: `split them one by one, or leave ${option} out: each model takes what its folder says`,
+  });
+}
 
 async function splitOne(
   { progress, signal }: CommandContext,
