@@ -127,11 +127,11 @@ export class Engine {
 
   /** Logits per work; one error for all of them where the executor failed, because their state is then unknown. */
   async #execute(work: Work[]): Promise<Float32Array[] | BlockllmError> {
-    for (const { sequence, start } of work) {
-      if (start === 0)
-        this.#parts.executor.open(sequence.id, { model: sequence.model.name, maxTokens: sequence.maxLength });
-    }
     try {
+      for (const { sequence, start } of work) {
+        if (start === 0)
+          this.#parts.executor.open(sequence.id, { model: sequence.model.name, maxTokens: sequence.maxLength });
+      }
       return await this.#parts.executor.execute(work.map(batchItem));
     } catch (error) {
       return asEngineError(error);
