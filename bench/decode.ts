@@ -6,7 +6,6 @@
  * Each side runs in a process of its own, the two alternate, ratios are taken pair by pair. Whole models: one session
  * each, the same thread options, keys and values fed back, a batch of their sequences, one model after the other.
  */
-import { mkdtemp, rm } from "node:fs/promises";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -19,6 +18,7 @@ import type { DecodeInput, DecodeResult } from "./decode-sides.ts";
 import { makeModels, type GeneratedModel } from "./make-models.ts";
 import { machine, runAlone, showSpread, spreadOf, type Spread } from "./measure.ts";
 import { SMOLLM2_135M } from "./model-graph.ts";
+import { inWorkFolder } from "./work-folder.ts";
 
 const TENANTS = 8;
 const SHARED_LAYERS = 27;
@@ -35,14 +35,9 @@ const { values } = parseArgs({
   },
 });
 
-const work = await mkdtemp(join(values.folder, "blockllm-bench-decode-"));
-try {
-  const report = await measureDecode(work);
-  if (values.json) console.log(JSON.stringify(report, null, 2));
-  else print(report);
-} finally {
-  await rm(work, { recursive: true });
-}
+const measured = await inWorkFolder(values.folder, measureDecode);
+if (values.json) console.log(JSON.stringify(measured, null, 2));
+else print(measured);
 
 interface Comparison {
   models: number;
@@ -51,7 +46,7 @@ interface Comparison {
   whole: Side;
   /** Engine / whole, pair by pair. */
   speedRatio: Spread;
-  /** Whole / engine: what the ratio of speeds would be on a machine that does nothing else. */
+  /** The same of tokens per processor second. */
   processorRatio: Spread;
   memoryRatio: Spread;
   /** The first sequence's tokens are equal on both sides in every pair. */
@@ -160,10 +155,10 @@ function printComparison(title: string, comparison: Comparison, goals: { speed: 
       goals.speed,
     ],
     [
-      "processor ms a token",
-      showSpread(engine.processorMilliseconds, 1),
-      showSpread(whole.processorMilliseconds, 1),
-      `${showSpread(comparison.processorRatio, 2)} inverse`,
+      "tokens per processor second",
+      showSpread(inverse(engine.processorMilliseconds), 1),
+      showSpread(inverse(whole.processorMilliseconds), 1),
+      showSpread(comparison.processorRatio, 2),
       "",
     ],
     ["PSS, MB", megabytes(engine.bytes), megabytes(whole.bytes), showSpread(comparison.memoryRatio, 2), goals.memory],
@@ -174,6 +169,10 @@ function printComparison(title: string, comparison: Comparison, goals: { speed: 
     `A step of the engine: ${milliseconds(profile.step)} = segments ${milliseconds(profile.segments)} in ${profile.segmentCalls} calls` +
       ` + attention cores ${milliseconds(profile.cores)} in ${profile.coreCalls} calls + JavaScript ${milliseconds(profile.rest)}`,
   );
+}
+
+function inverse({ median, least, most }: Spread): Spread {
+  return { median: 1000 / median, least: 1000 / most, most: 1000 / least };
 }
 
 function megabytes({ median, least, most }: Spread): string {
