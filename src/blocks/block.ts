@@ -62,7 +62,13 @@ export interface OpaqueSpec {
   positions: string | null;
   logits: string;
   /** Every past input with the output that becomes it. Dims as the file gives them; the batch axis is 1. */
-  past: { input: string; output: string; dtype: "float32" | "float16"; dims: (number | string | null)[]; sequenceAxis: number }[];
+  past: {
+    input: string;
+    output: string;
+    dtype: "float32" | "float16";
+    dims: (number | string | null)[];
+    sequenceAxis: number;
+  }[];
   /** Inputs that always get the same value (`use_cache_branch`, `num_logits_to_keep`). */
   constants: { name: string; dtype: "bool" | "int64"; dims: number[]; value: number }[];
 }

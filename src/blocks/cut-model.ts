@@ -32,7 +32,9 @@ export type Granularity = "module" | "layer";
 export function cutModel({ program, logits, cores }: CanonicalModel, granularity: Granularity = "module"): CutBlock[] {
   const layers = cores.map((core) => program.node(core));
   const residuals = layers.map((core, layer) => residualInto(program, { core, coreId: cores[layer]!, logits }));
-  const blocks: CutBlock[] = [single("embedding", null, { program, output: residuals[0]!, port: "hidden_out", stops: [] })];
+  const blocks: CutBlock[] = [
+    single("embedding", null, { program, output: residuals[0]!, port: "hidden_out", stops: [] }),
+  ];
   layers.forEach((core, layer) => {
     const hidden = residuals[layer]!;
     const stops = [hidden, cores[layer]!];
@@ -42,8 +44,10 @@ export function cutModel({ program, logits, cores }: CanonicalModel, granularity
     const afterMlp = tail ?? lastResidualSum(program, [hidden, ...mids]) ?? residualSum;
     const afterAttention = granularity === "layer" ? afterMlp : residualSum;
     blocks.push(attention(program, { core, coreId: cores[layer]!, layer, hidden, output: afterAttention }));
-    if (afterMlp !== afterAttention) blocks.push(single("mlp", layer, { program, output: afterMlp, port: "hidden_out", stops: [afterAttention] }));
-    if (tail === undefined) blocks.push(single("head", null, { program, output: logits, port: "logits", stops: [afterMlp] }));
+    if (afterMlp !== afterAttention)
+      blocks.push(single("mlp", layer, { program, output: afterMlp, port: "hidden_out", stops: [afterAttention] }));
+    if (tail === undefined)
+      blocks.push(single("head", null, { program, output: logits, port: "logits", stops: [afterMlp] }));
   });
   return blocks;
 }
@@ -56,15 +60,34 @@ interface Cut {
   stops: number[];
 }
 
-function single(kind: "embedding" | "mlp" | "head", layer: number | null, { program, output, port, stops }: Cut): CutBlock {
+function single(
+  kind: "embedding" | "mlp" | "head",
+  layer: number | null,
+  { program, output, port, stops }: Cut,
+): CutBlock {
   const inputs = new Map<number, PortName>(stops.map((id) => [id, "hidden"]));
   const reached = nodesBetween(program, [output], new Set(stops));
   if (kind === "embedding") inputs.set(idsNode(program, reached), "ids");
   else refuseIds(program, reached, kind);
-  return { kind, layer, parts: [{ role: "main", inputs, outputs: [{ port, node: output }] }], core: null, rotary: null };
+  return {
+    kind,
+    layer,
+    parts: [{ role: "main", inputs, outputs: [{ port, node: output }] }],
+    core: null,
+    rotary: null,
+  };
 }
 
-function attention(program: RowProgram, { core, coreId, layer, hidden, output }: { core: RowNode; coreId: number; layer: number; hidden: number; output: number }): CutBlock {
+function attention(
+  program: RowProgram,
+  {
+    core,
+    coreId,
+    layer,
+    hidden,
+    output,
+  }: { core: RowNode; coreId: number; layer: number; hidden: number; output: number },
+): CutBlock {
   const [q, k, v] = core.inputs as [number, number, number];
   const inNodes = nodesBetween(program, [q, k, v], new Set([hidden]));
   const outNodes = nodesBetween(program, [output], new Set([hidden, coreId]));
@@ -72,13 +95,29 @@ function attention(program: RowProgram, { core, coreId, layer, hidden, output }:
   refuseIds(program, outNodes, "attention");
   const rotations = Array.from(inNodes, (id) => program.node(id)).filter((node) => node.op === "rotary");
   const [rotary = null] = rotations;
-  if (rotations.some((each) => JSON.stringify(each.attributes.rotary) !== JSON.stringify(rotary?.attributes.rotary))) throw new Unliftable(`layer ${layer}`, "queries and keys rotate differently");
+  if (rotations.some((each) => JSON.stringify(each.attributes.rotary) !== JSON.stringify(rotary?.attributes.rotary)))
+    throw new Unliftable(`layer ${layer}`, "queries and keys rotate differently");
   return {
     kind: "attention",
     layer,
     parts: [
-      { role: "in", inputs: new Map([[hidden, "hidden"]]), outputs: [{ port: "q", node: q }, { port: "k", node: k }, { port: "v", node: v }] },
-      { role: "out", inputs: new Map<number, PortName>([[hidden, "hidden"], [coreId, "o"]]), outputs: [{ port: "hidden_out", node: output }] },
+      {
+        role: "in",
+        inputs: new Map([[hidden, "hidden"]]),
+        outputs: [
+          { port: "q", node: q },
+          { port: "k", node: k },
+          { port: "v", node: v },
+        ],
+      },
+      {
+        role: "out",
+        inputs: new Map<number, PortName>([
+          [hidden, "hidden"],
+          [coreId, "o"],
+        ]),
+        outputs: [{ port: "hidden_out", node: output }],
+      },
     ],
     core: core.attributes.core!,
     rotary,
@@ -89,7 +128,10 @@ function attention(program: RowProgram, { core, coreId, layer, hidden, output }:
  * The row that enters a layer: of the rows that both feed q, k, v and are used again after the core, the first, from
  * which all the others are made.
  */
-function residualInto(program: RowProgram, { core, coreId, logits }: { core: RowNode; coreId: number; logits: number }): number {
+function residualInto(
+  program: RowProgram,
+  { core, coreId, logits }: { core: RowNode; coreId: number; logits: number },
+): number {
   const feeding = nodesBetween(program, core.inputs, new Set());
   const needed = nodesBetween(program, [logits], new Set());
   const crossing = new Set<number>();
@@ -97,19 +139,29 @@ function residualInto(program: RowProgram, { core, coreId, logits }: { core: Row
     if (id === coreId || feeding.has(id)) continue;
     for (const input of program.node(id).inputs) if (feeding.has(input) && input !== coreId) crossing.add(input);
   }
-  const [first] = [...crossing].toSorted((a, b) => a - b).filter((id) => separates(program, { id, from: core.inputs, stops: new Set() }));
+  const [first] = [...crossing]
+    .toSorted((a, b) => a - b)
+    .filter((id) => separates(program, { id, from: core.inputs, stops: new Set() }));
   if (first === undefined) throw new Unliftable(`layer ${core.attributes.layer}`, "no single row enters this layer");
   return first;
 }
 
 /** Whether everything `from` needs goes through `id`, ids and earlier cores included. */
-function separates(program: RowProgram, { id, from, stops }: { id: number; from: number[]; stops: Set<number> }): boolean {
+function separates(
+  program: RowProgram,
+  { id, from, stops }: { id: number; from: number[]; stops: Set<number> },
+): boolean {
   const reached = nodesBetween(program, from, new Set([...stops, id]));
-  return ![...reached].some((each) => ["ids", "core"].includes(program.node(each).op) || (program.node(each).op === "embed"));
+  return ![...reached].some(
+    (each) => ["ids", "core"].includes(program.node(each).op) || program.node(each).op === "embed",
+  );
 }
 
 /** Rows after a core through which everything up to `target` passes, in order; the target itself is not one. */
-function separators(program: RowProgram, { target, stops, after }: { target: number; stops: number[]; after: number }): number[] {
+function separators(
+  program: RowProgram,
+  { target, stops, after }: { target: number; stops: number[]; after: number },
+): number[] {
   const between = nodesBetween(program, [target], new Set(stops));
   const downstream = new Set<number>([after]);
   const ascending = [...between].toSorted((a, b) => a - b);
@@ -125,12 +177,22 @@ function separators(program: RowProgram, { target, stops, after }: { target: num
 function lastResidualSum(program: RowProgram, stream: number[]): number | undefined {
   return stream.findLast((id, i) => {
     const node = program.node(id);
-    return i > 0 && node.op === "binary" && node.attributes.function === "Add" && node.inputs.some((input) => stream.slice(0, i).includes(input));
+    return (
+      i > 0 &&
+      node.op === "binary" &&
+      node.attributes.function === "Add" &&
+      node.inputs.some((input) => stream.slice(0, i).includes(input))
+    );
   });
 }
 
 /** Every node needed for `outputs`, not going past `stops`. */
-export function nodesBetween(program: RowProgram, outputs: number[], stops: Set<number>, { includeStops = false } = {}): Set<number> {
+export function nodesBetween(
+  program: RowProgram,
+  outputs: number[],
+  stops: Set<number>,
+  { includeStops = false } = {},
+): Set<number> {
   const seen = new Set<number>();
   const stack = [...outputs];
   while (stack.length > 0) {
@@ -155,6 +217,7 @@ function idsNode(program: RowProgram, reached: Set<number>): number {
 function refuseIds(program: RowProgram, reached: Set<number>, kind: string): void {
   for (const id of reached) {
     const { op } = program.node(id);
-    if (op === "ids" || op === "core" || op === "embed") throw new Unliftable(`row node ${id}`, `more than the residual row reaches this ${kind}`);
+    if (op === "ids" || op === "core" || op === "embed")
+      throw new Unliftable(`row node ${id}`, `more than the residual row reaches this ${kind}`);
   }
 }

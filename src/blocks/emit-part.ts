@@ -3,7 +3,8 @@ import type { Weight } from "../canonical/weights.ts";
 import type { GraphNode, OnnxModel, TensorInfo, ValueInfo } from "../onnx/model.ts";
 import type { Port, PortName } from "./block.ts";
 import type { CutBlock, CutPart } from "./cut-model.ts";
-import { emitNode, type Emitter } from "./emit-node.ts";
+import { emitNode } from "./emit-node.ts";
+import type { Emitter } from "./emitter.ts";
 import { orderPart } from "./order-part.ts";
 
 /** A part as an ONNX graph whose weights have names but no place yet. */
@@ -22,7 +23,13 @@ const IR_VERSION = 10;
 
 /** Writes one part of a block as an ONNX graph over rows [1, N, width] with the names of its ports. */
 export function emitPart(program: RowProgram, block: CutBlock, part: CutPart): EmittedPart {
-  const emitter: Emitter = { nodes: [], constants: new Map(), weights: new Map(), counts: new Map(), tableByVocabulary: block.kind === "head" };
+  const emitter: Emitter = {
+    nodes: [],
+    constants: new Map(),
+    weights: new Map(),
+    counts: new Map(),
+    tableByVocabulary: block.kind === "head",
+  };
   const names = new Map<number, string>(Array.from(part.inputs, ([id, port]) => [id, port]));
   const portOf = new Map(part.outputs.map(({ node, port }) => [node, port]));
   const used = new Set<PortName>(part.inputs.values());
@@ -30,18 +37,33 @@ export function emitPart(program: RowProgram, block: CutBlock, part: CutPart): E
     const node = program.node(id);
     if (node.op === "rotary") (["cos", "sin"] as const).forEach((port) => used.add(port));
     if (node.op === "embed" && inputs.length === 0) used.add("positions");
-    const output = emitNode(emitter, { ...node, inputs }, { inputs: inputs.map((input) => names.get(input)!), widths: inputs.map((input) => program.width(input)), output: portOf.get(id) ?? null });
+    const output = emitNode(
+      emitter,
+      { ...node, inputs },
+      {
+        inputs: inputs.map((input) => names.get(input)!),
+        widths: inputs.map((input) => program.width(input)),
+        output: portOf.get(id) ?? null,
+      },
+    );
     names.set(id, output);
   }
-  for (const { node, port } of part.outputs) if (names.get(node) !== port) emitter.nodes.push(identity(names.get(node)!, port));
-  const inputs = PORT_ORDER.filter((port) => used.has(port)).map((name) => ({ name, width: portWidth(program, { name, part, block }) }));
+  for (const { node, port } of part.outputs)
+    if (names.get(node) !== port) emitter.nodes.push(identity(names.get(node)!, port));
+  const inputs = PORT_ORDER.filter((port) => used.has(port)).map((name) => ({
+    name,
+    width: portWidth(program, { name, part, block }),
+  }));
   const outputs = part.outputs.map(({ port, node }) => ({ name: port, width: program.width(node) }));
   return { role: part.role, model: toModel(emitter, inputs, outputs), inputs, outputs, weights: emitter.weights };
 }
 
 const PORT_ORDER: PortName[] = ["ids", "positions", "hidden", "o", "cos", "sin"];
 
-function portWidth(program: RowProgram, { name, part, block }: { name: PortName; part: CutPart; block: CutBlock }): number {
+function portWidth(
+  program: RowProgram,
+  { name, part, block }: { name: PortName; part: CutPart; block: CutBlock },
+): number {
   if (name === "ids" || name === "positions") return 1;
   if (name === "cos" || name === "sin") return block.rotary!.attributes.rotary!.dim / 2;
   const [id] = Array.from(part.inputs).find(([, port]) => port === name)!;
@@ -52,8 +74,17 @@ function toModel(emitter: Emitter, inputs: Port[], outputs: Port[]): OnnxModel {
   return {
     irVersion: IR_VERSION,
     producer: "blockllm",
-    opsets: new Map([["", OPSET], ["com.microsoft", 1]]),
-    graph: { name: "part", nodes: emitter.nodes, initializers: emitter.constants, inputs: inputs.map(valueInfo), outputs: outputs.map(valueInfo) },
+    opsets: new Map([
+      ["", OPSET],
+      ["com.microsoft", 1],
+    ]),
+    graph: {
+      name: "part",
+      nodes: emitter.nodes,
+      initializers: emitter.constants,
+      inputs: inputs.map(valueInfo),
+      outputs: outputs.map(valueInfo),
+    },
     functions: new Map(),
   };
 }

@@ -16,7 +16,8 @@ export function describeOpaque(model: OnnxModel, hints: ModelHints): OpaqueSpec 
   const ids = named("ids");
   const logits = outputs.find(({ name }) => /logits/i.test(name));
   if (ids === null) throw refused("inputs", "no token ids input (an encoder, or a model that takes embeddings)");
-  if (logits === undefined) throw refused("outputs", "no logits output (an encoder, or a model exported without its head)");
+  if (logits === undefined)
+    throw refused("outputs", "no logits output (an encoder, or a model exported without its head)");
   const pastNames = roles.filter(({ role }) => role === "past").map(({ name }) => name);
   if (pastNames.length === 0) throw refused("inputs", "no past key-value inputs: the graph cannot continue a sequence");
   return {
@@ -25,7 +26,14 @@ export function describeOpaque(model: OnnxModel, hints: ModelHints): OpaqueSpec 
     positions: named("positions"),
     logits: logits.name,
     past: pastNames.map((name) => pairPast(byName.get(name)!, { outputs, hints })),
-    constants: roles.filter(({ role }) => role === "constant").map(({ name, value }) => ({ name, dtype: byName.get(name)!.dtype === "bool" ? "bool" : "int64", dims: byName.get(name)!.dims?.length === 0 ? [] : [1], value: value! })),
+    constants: roles
+      .filter(({ role }) => role === "constant")
+      .map(({ name, value }) => ({
+        name,
+        dtype: byName.get(name)!.dtype === "bool" ? "bool" : "int64",
+        dims: byName.get(name)!.dims?.length === 0 ? [] : [1],
+        value: value!,
+      })),
   };
 }
 
@@ -38,14 +46,19 @@ function rolesOrRefuse(model: OnnxModel): ReturnType<typeof inputRoles> {
   }
 }
 
-function pairPast(input: ValueInfo, { outputs, hints }: { outputs: ValueInfo[]; hints: ModelHints }): OpaqueSpec["past"][number] {
+function pairPast(
+  input: ValueInfo,
+  { outputs, hints }: { outputs: ValueInfo[]; hints: ModelHints },
+): OpaqueSpec["past"][number] {
   const wanted = continuationNames(input.name);
   const output = outputs.find(({ name }) => wanted.includes(name));
   if (output === undefined) throw refused(input.name, `past input ${input.name} has no output that continues it`);
   const dims = [...(input.dims ?? [])];
-  if (input.dtype !== "float32" && input.dtype !== "float16") throw refused(input.name, `a key-value cache of ${input.dtype}`);
+  if (input.dtype !== "float32" && input.dtype !== "float16")
+    throw refused(input.name, `a key-value cache of ${input.dtype}`);
   const sequenceAxis = dims.length - 2;
-  if (typeof dims.at(-3) !== "number" || (typeof dims.at(-1) !== "number" && hints.headSize === null)) throw refused(input.name, "the size of its cache is given neither in the graph nor in a configuration file");
+  if (typeof dims.at(-3) !== "number" || (typeof dims.at(-1) !== "number" && hints.headSize === null))
+    throw refused(input.name, "the size of its cache is given neither in the graph nor in a configuration file");
   if (typeof dims.at(-1) !== "number") dims[dims.length - 1] = hints.headSize;
   // [2, batch, heads, past, width] holds keys and values; the batch is 1.
   if (dims.length === 5) dims[1] = 1;

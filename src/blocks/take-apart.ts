@@ -24,7 +24,10 @@ export function takeApart(given: OnnxModel, hints: ModelHints, granularity: Gran
   const model = inlineFunctions(given, (domain, name) => (domain === "" ? name : `${domain}.${name}`) in LIFTS);
   try {
     const canonical = canonicalise(model, hints);
-    const blocks = cutModel(canonical, granularity).map((cut) => ({ cut, parts: cut.parts.map((part) => emitPart(canonical.program, cut, part)) }));
+    const blocks = cutModel(canonical, granularity).map((cut) => ({
+      cut,
+      parts: cut.parts.map((part) => emitPart(canonical.program, cut, part)),
+    }));
     return { kind: "cut", canonical, blocks };
   } catch (error) {
     // A graph that breaks an assumption of the lifting itself is as little understood as one that it refuses.

@@ -56,7 +56,16 @@ interface Lift {
 function liftAt(model: OnnxModel, hints: ModelHints, probe: Probe): Lift {
   const program = new RowProgram();
   const { values, past } = feedInputs(model, probe, { program, hints });
-  const lifter: Lifter = { probe, hints, program, values, past, cores: [], uses: [], vectors: probe.shapesOnly ? [] : constantVectors(model.graph) };
+  const lifter: Lifter = {
+    probe,
+    hints,
+    program,
+    values,
+    past,
+    cores: [],
+    uses: [],
+    vectors: probe.shapesOnly ? [] : constantVectors(model.graph),
+  };
   const outputs = model.graph.outputs.map((output) => output.name);
   const logitsName = outputs.find((name) => /logits/i.test(name));
   if (logitsName === undefined) throw new Unliftable("outputs", "the graph has no logits output");
@@ -64,7 +73,8 @@ function liftAt(model: OnnxModel, hints: ModelHints, probe: Probe): Lift {
   const caches = outputs.filter((name) => name !== logitsName && CACHE_OUTPUT.test(name));
   walkGraph(lifter, model.graph, [logitsName, ...caches]);
   const layers = layersOf(past);
-  if (lifter.cores.length !== layers) throw new Unliftable("outputs", `${lifter.cores.length} attention cores for ${layers} pairs of past inputs`);
+  if (lifter.cores.length !== layers)
+    throw new Unliftable("outputs", `${lifter.cores.length} attention cores for ${layers} pairs of past inputs`);
   const logits = lifter.values.get(logitsName);
   if (probe.shapesOnly) return { lifter, logits: -1 };
   for (const name of caches) checkPresent(lifter, name, lifter.values.get(name)!);
@@ -75,13 +85,20 @@ const CACHE_OUTPUT = /present|past|cache|key|value/i;
 
 function logitsNode(lifter: Lifter, name: string, value: Value | undefined): number {
   const [term] = value?.kind === "form" ? value.terms : [];
-  if (value?.kind !== "form" || term === undefined || value.terms.length !== 1 || typeof term.source !== "number") throw new Unliftable(name, "the logits are not one row per token");
+  if (value?.kind !== "form" || term === undefined || value.terms.length !== 1 || typeof term.source !== "number")
+    throw new Unliftable(name, "the logits are not one row per token");
   const width = lifter.program.width(term.source);
   const last = (lifter.probe.sequence - 1) * width;
   const tail = term.index.subarray(-width);
   if (term.factor === 1 && tail.every((index, i) => index === last + i)) return term.source;
   if (typeof term.factor === "number" && tail.every((index, i) => index === last + i)) {
-    return lifter.program.add({ op: "scalar", inputs: [term.source], width, attributes: { function: "Mul", value: term.factor }, weights: {} });
+    return lifter.program.add({
+      op: "scalar",
+      inputs: [term.source],
+      width,
+      attributes: { function: "Mul", value: term.factor },
+      weights: {},
+    });
   }
   throw new Unliftable(name, "the logits of the last token are not one row");
 }
@@ -92,13 +109,20 @@ function requireSame(a: Lift, b: Lift): void {
   const differing = texts[0]!.findIndex((text, i) => text !== texts[1]![i]);
   if (differing >= 0 || texts[0]!.length !== texts[1]!.length || a.logits !== b.logits) {
     const node = a.lifter.program.nodes[differing]?.op ?? "logits";
-    throw new Unliftable(`row node ${differing} (${node})`, "the graph computes something else when sequences are longer");
+    throw new Unliftable(
+      `row node ${differing} (${node})`,
+      "the graph computes something else when sequences are longer",
+    );
   }
 }
 
 function requireWindows({ lifter }: Lift, windows: (number | null)[]): void {
   lifter.cores.forEach(({ spec, node }, layer) => {
-    if (!sameWindow(spec.window, windows[layer] ?? null, lifter.probe) && spec.window !== windows[layer]) throw new Unliftable(node, `the mask shows a window of ${spec.window} near the start and of ${windows[layer]} far on`);
+    if (!sameWindow(spec.window, windows[layer] ?? null, lifter.probe) && spec.window !== windows[layer])
+      throw new Unliftable(
+        node,
+        `the mask shows a window of ${spec.window} near the start and of ${windows[layer]} far on`,
+      );
   });
 }
 
@@ -109,7 +133,8 @@ function requireAngles(near: Lift, far: Lift): void {
     const rotary = program.node(core.key).attributes.rotary;
     for (const [i, factor] of far.lifter.cores[layer]!.factors.entries()) {
       const beginning = { factor: core.factors[i]!, position: near.lifter.probe.past };
-      if (rotary === undefined || !agreesFar(rotary, beginning, { factor, position: far.lifter.probe.past })) throw new Unliftable(core.node, "rotary embedding changes with the length of the sequence");
+      if (rotary === undefined || !agreesFar(rotary, beginning, { factor, position: far.lifter.probe.past }))
+        throw new Unliftable(core.node, "rotary embedding changes with the length of the sequence");
     }
   });
 }
@@ -119,8 +144,12 @@ function setWindow(node: RowNode, window: number | null): void {
 }
 
 function rowsOfTables({ lifter }: Lift): number | null {
-  const ofFactors = lifter.cores.flatMap((core) => core.factors).flatMap(({ table }) => (table === null ? [] : [table.weight.dims[0]! - table.offset]));
-  const ofPositions = lifter.program.nodes.filter(({ op, inputs }) => op === "embed" && inputs.length === 0).map(({ weights, attributes }) => weights["table"]!.dims[0]! - attributes.offset!);
+  const ofFactors = lifter.cores
+    .flatMap((core) => core.factors)
+    .flatMap(({ table }) => (table === null ? [] : [table.weight.dims[0]! - table.offset]));
+  const ofPositions = lifter.program.nodes
+    .filter(({ op, inputs }) => op === "embed" && inputs.length === 0)
+    .map(({ weights, attributes }) => weights["table"]!.dims[0]! - attributes.offset!);
   const rows = [...ofFactors, ...ofPositions];
   return rows.length === 0 ? null : Math.min(...rows);
 }

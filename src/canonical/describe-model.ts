@@ -17,7 +17,10 @@ export function describeExporter({ producer, graph, opsets }: OnnxModel): string
 export function describePrecision({ program }: CanonicalModel): string {
   const found = new Set<string>();
   for (const { op, attributes, weights } of program.nodes) {
-    if (op === "linear") found.add(`${attributes.bits === undefined ? floatName(weights["weight"]!) : `int${attributes.bits}`}${attributes.dynamic === true ? " dynamic" : ""}`);
+    if (op === "linear")
+      found.add(
+        `${attributes.bits === undefined ? floatName(weights["weight"]!) : `int${attributes.bits}`}${attributes.dynamic === true ? " dynamic" : ""}`,
+      );
   }
   return [...found].toSorted().join("+");
 }
@@ -25,13 +28,19 @@ export function describePrecision({ program }: CanonicalModel): string {
 function floatName({ tensor }: Weight): string {
   const quantised: Record<string, string> = { int4: "int4", uint4: "int4", int8: "int8", uint8: "int8" };
   if (quantised[tensor.dtype] !== undefined) return quantised[tensor.dtype]!;
-  return { float32: "fp32", float16: "fp16", bfloat16: "bf16", float64: "fp64" }[tensor.dtype as string] ?? tensor.dtype;
+  return (
+    { float32: "fp32", float16: "fp16", bfloat16: "bf16", float64: "fp64" }[tensor.dtype as string] ?? tensor.dtype
+  );
 }
 
 /** What was recognised and how, in sentences for people. */
 export function describeFindings({ program, cores }: CanonicalModel): string[] {
   const core = program.node(cores[0]!).attributes.core!;
-  const rotations = new Set(program.nodes.flatMap(({ attributes }) => (attributes.rotary === undefined ? [] : [describeRotary(attributes.rotary)])));
+  const rotations = new Set(
+    program.nodes.flatMap(({ attributes }) =>
+      attributes.rotary === undefined ? [] : [describeRotary(attributes.rotary)],
+    ),
+  );
   const windows = new Set(cores.map((id) => program.node(id).attributes.core!.window));
   return [
     `${cores.length} attention cores: ${core.heads} query heads over ${core.kvHeads} key-value heads of ${core.headSize}`,
@@ -42,7 +51,15 @@ export function describeFindings({ program, cores }: CanonicalModel): string[] {
   ];
 }
 
-function describeRotary({ dim, interleaved, frequencies }: NonNullable<CanonicalModel["program"]["nodes"][number]["attributes"]["rotary"]>): string {
-  const source = { theta: () => `base ${frequencies.kind === "theta" ? frequencies.theta : 0}`, list: () => "a list of frequencies", table: () => "a table of cosines" }[frequencies.kind]();
+function describeRotary({
+  dim,
+  interleaved,
+  frequencies,
+}: NonNullable<CanonicalModel["program"]["nodes"][number]["attributes"]["rotary"]>): string {
+  const source = {
+    theta: () => `base ${frequencies.kind === "theta" ? frequencies.theta : 0}`,
+    list: () => "a list of frequencies",
+    table: () => "a table of cosines",
+  }[frequencies.kind]();
   return `${dim} elements per head, ${interleaved ? "interleaved pairs" : "halves"}, ${source}`;
 }

@@ -9,7 +9,8 @@ function foldSilu(program: RowProgram, node: RowNode): number | null {
   const pair = product(node);
   if (pair === null) return null;
   for (const [x, gate] of [pair, pair.toReversed()] as [number, number][]) {
-    if (is(program.node(gate), "unary", "Sigmoid") && program.node(gate).inputs[0] === x) return activation(program, x, "Silu");
+    if (is(program.node(gate), "unary", "Sigmoid") && program.node(gate).inputs[0] === x)
+      return activation(program, x, "Silu");
   }
   return null;
 }
@@ -38,7 +39,8 @@ function geluGate(program: RowProgram, id: number, x: number): "Gelu" | "GeluTan
   const inner = scaled(program.node(curve.inputs[0] ?? id));
   if (inner === null) return null;
   if (is(curve, "unary", "Erf") && near(inner.by, Math.SQRT1_2) && inner.input === x) return "Gelu";
-  if (is(curve, "unary", "Tanh") && near(inner.by, Math.sqrt(2 / Math.PI)) && isCubic(program, inner.input, x)) return "GeluTanh";
+  if (is(curve, "unary", "Tanh") && near(inner.by, Math.sqrt(2 / Math.PI)) && isCubic(program, inner.input, x))
+    return "GeluTanh";
   return null;
 }
 
@@ -52,7 +54,13 @@ function isCubic(program: RowProgram, id: number, x: number): boolean {
 }
 
 function activation(program: RowProgram, x: number, name: string): number {
-  return program.add({ op: "unary", inputs: [x], width: program.width(x), attributes: { function: name }, weights: {} });
+  return program.add({
+    op: "unary",
+    inputs: [x],
+    width: program.width(x),
+    attributes: { function: name },
+    weights: {},
+  });
 }
 
 function product(node: RowNode): [number, number] | null {

@@ -11,7 +11,12 @@ export function foldNorm(program: RowProgram, node: RowNode): number | null {
 function foldStandardised(program: RowProgram, node: RowNode): number | null {
   if (node.op !== "binary") return null;
   for (const [x, scale] of [node.inputs, node.inputs.toReversed()] as [number, number][]) {
-    const spread = node.attributes.function === "Mul" ? reciprocalRoot(program, scale) : node.attributes.function === "Div" && x === node.inputs[0] ? root(program, scale) : null;
+    const spread =
+      node.attributes.function === "Mul"
+        ? reciprocalRoot(program, scale)
+        : node.attributes.function === "Div" && x === node.inputs[0]
+          ? root(program, scale)
+          : null;
     if (spread === null || spread.squared !== x) continue;
     const centred = centredInput(program, x, spread.groups);
     const kind = centred === null ? "rms" : "layer";
@@ -56,7 +61,9 @@ function centredInput(program: RowProgram, id: number, groups: number): number |
   const node = program.node(id);
   if (node.op !== "binary" || node.attributes.function !== "Sub") return null;
   const mean = program.node(node.inputs[1]!);
-  return mean.op === "mean" && mean.inputs[0] === node.inputs[0] && mean.attributes.groups === groups ? node.inputs[0]! : null;
+  return mean.op === "mean" && mean.inputs[0] === node.inputs[0] && mean.attributes.groups === groups
+    ? node.inputs[0]!
+    : null;
 }
 
 function joinWeight(program: RowProgram, node: RowNode): number | null {
@@ -67,7 +74,13 @@ function joinWeight(program: RowProgram, node: RowNode): number | null {
 
 function joinBias(program: RowProgram, node: RowNode): number | null {
   const norm = bareNorm(program, node, "Add");
-  if (norm === null || norm.attributes.kind !== "layer" || norm.weights["weight"] === undefined || norm.weights["bias"] !== undefined) return null;
+  if (
+    norm === null ||
+    norm.attributes.kind !== "layer" ||
+    norm.weights["weight"] === undefined ||
+    norm.weights["bias"] !== undefined
+  )
+    return null;
   return program.add({ ...norm, weights: { ...norm.weights, bias: node.weights["operand"]! } });
 }
 

@@ -14,7 +14,9 @@ export interface RowView {
 
 /** Forms that pick from different rows, picking from one row that holds them side by side instead. */
 export function joinSources(program: RowProgram, forms: Form[]): Form[] {
-  const sources = [...new Set(forms.flatMap(({ terms }) => terms.map(({ source }) => source)))].filter((source) => typeof source === "number" && source >= 0) as number[];
+  const sources = [...new Set(forms.flatMap(({ terms }) => terms.map(({ source }) => source)))].filter(
+    (source) => typeof source === "number" && source >= 0,
+  ) as number[];
   if (sources.length < 2) return forms;
   const widths = sources.map((source) => program.width(source));
   const width = widths.reduce((sum, each) => sum + each, 0);
@@ -24,7 +26,11 @@ export function joinSources(program: RowProgram, forms: Form[]): Form[] {
     if (which < 0) return term;
     const offset = widths.slice(0, which).reduce((sum, each) => sum + each, 0);
     const own = widths[which]!;
-    return { ...term, source: joined, index: term.index.map((at) => (at < 0 ? at : Math.floor(at / own) * width + offset + (at % own))) };
+    return {
+      ...term,
+      source: joined,
+      index: term.index.map((at) => (at < 0 ? at : Math.floor(at / own) * width + offset + (at % own))),
+    };
   };
   return forms.map((form) => ({ ...form, terms: form.terms.map(moveTo) }));
 }
@@ -35,14 +41,22 @@ export function moveForms(forms: Form[], { dims, from, input }: Movement): Form 
   if (forms.some((form) => form.terms.length === 0)) return { kind: "form", dims, terms: [], factors };
   if (from === null) return { kind: "form", dims, terms: forms[0]!.terms, factors };
   const depth = Math.max(...forms.map((form) => form.terms.length));
-  const terms = Array.from({ length: depth }, (_, t) => moveTerm(forms.map((form) => form.terms[t] ?? null), from, input));
+  const terms = Array.from({ length: depth }, (_, t) =>
+    moveTerm(
+      forms.map((form) => form.terms[t] ?? null),
+      from,
+      input,
+    ),
+  );
   return { kind: "form", dims, terms, factors };
 }
 
 function moveTerm(terms: (Term | null)[], from: Int32Array, input: Uint16Array | null): Term {
   const first = terms.find((term) => term !== null)!;
-  const sameSource = typeof first.source === "number" && terms.every((term) => term === null || term.source === first.source);
-  const sameFactor = typeof first.factor === "number" && terms.every((term) => term === null || term.factor === first.factor);
+  const sameSource =
+    typeof first.source === "number" && terms.every((term) => term === null || term.source === first.source);
+  const sameFactor =
+    typeof first.factor === "number" && terms.every((term) => term === null || term.factor === first.factor);
   const index = new Int32Array(from.length);
   const source = sameSource ? (first.source as number) : new Int32Array(from.length);
   const factor = sameFactor ? (first.factor as number) : new Float64Array(from.length);
@@ -65,7 +79,8 @@ export function factorAt(term: Term, at: number): number {
 }
 
 export function scaleForm(form: Form, by: number): Form {
-  const scale = (factor: Term["factor"]): Term["factor"] => (typeof factor === "number" ? factor * by : factor.map((each) => each * by));
+  const scale = (factor: Term["factor"]): Term["factor"] =>
+    typeof factor === "number" ? factor * by : factor.map((each) => each * by);
   return { ...form, terms: form.terms.map((term) => ({ ...term, factor: scale(term.factor) })) };
 }
 
@@ -87,7 +102,13 @@ export function sumOfPicks(a: Form, b: Form, dims: number[]): Form | null {
   }
   const [left] = a.terms;
   const [right] = b.terms;
-  if (a.terms.length !== 1 || b.terms.length !== 1 || typeof left!.source !== "number" || left!.source !== right!.source) return null;
+  if (
+    a.terms.length !== 1 ||
+    b.terms.length !== 1 ||
+    typeof left!.source !== "number" ||
+    left!.source !== right!.source
+  )
+    return null;
   if (typeof left!.factor === "number" && typeof right!.factor === "number") return null;
   const wide = (form: Form): Form => moveForms([form], broadcastTo(form.dims, dims));
   return { kind: "form", dims, terms: [...wide(a).terms, ...wide(b).terms], factors: [...a.factors, ...b.factors] };
@@ -117,7 +138,11 @@ export function viewRows(program: RowProgram, form: Form): RowView | null {
     }
   }
   const picked = pickColumns(program, term.source, columns);
-  return { node: scaleRows(program, picked, typeof factor === "number" ? factor : factor.subarray(0, width)), tokens, width };
+  return {
+    node: scaleRows(program, picked, typeof factor === "number" ? factor : factor.subarray(0, width)),
+    tokens,
+    width,
+  };
 }
 
 export function pickColumns(program: RowProgram, source: number, columns: number[]): number {
@@ -133,19 +158,32 @@ function scaleRows(program: RowProgram, node: number, factor: number | Float64Ar
     return program.add({ op: "vector", inputs: [node], width, attributes: { function: "Mul" }, weights: { operand } });
   }
   if (factor === 1) return node;
-  return program.add({ op: "scalar", inputs: [node], width, attributes: { function: "Mul", value: factor }, weights: {} });
+  return program.add({
+    op: "scalar",
+    inputs: [node],
+    width,
+    attributes: { function: "Mul", value: factor },
+    weights: {},
+  });
 }
 
 /**
  * Runs `compute` on forms whose tokens come first: an export may normalise or activate heads in [1, heads, S, size].
  * All forms have one rank; the result goes back to their order.
  */
-export function inTokenOrder(program: RowProgram, { forms, sequence }: { forms: Form[]; sequence: number }, compute: (ordered: Form[]) => Form): Form {
+export function inTokenOrder(
+  program: RowProgram,
+  { forms, sequence }: { forms: Form[]; sequence: number },
+  compute: (ordered: Form[]) => Form,
+): Form {
   const [first] = forms as [Form, ...Form[]];
   const rank = first.dims.length;
   const inOrder = (form: Form): boolean => viewRows(program, form) !== null;
-  if (first.terms.length === 0 || forms.every(inOrder) || forms.some((form) => form.dims.length !== rank)) return compute(forms);
-  const axis = first.dims.findIndex((dim, i) => dim === sequence && i < rank - 1 && forms.every((form) => inOrder(permute(form, toFront(rank, i)))));
+  if (first.terms.length === 0 || forms.every(inOrder) || forms.some((form) => form.dims.length !== rank))
+    return compute(forms);
+  const axis = first.dims.findIndex(
+    (dim, i) => dim === sequence && i < rank - 1 && forms.every((form) => inOrder(permute(form, toFront(rank, i)))),
+  );
   if (axis < 0) return compute(forms);
   const order = toFront(rank, axis);
   return permute(compute(forms.map((form) => permute(form, order))), invert(order));
@@ -166,14 +204,19 @@ function permute(form: Form, order: number[]): Form {
 /** `viewRows`, or the reason it cannot be. */
 export function rowsOf(program: RowProgram, form: Form, node: GraphNode): RowView {
   const view = viewRows(program, form);
-  if (view === null) throw new Unliftable(node.name, `${node.opType} takes a value of dims [${form.dims.join(", ")}] that is not one row per token`);
+  if (view === null)
+    throw new Unliftable(
+      node.name,
+      `${node.opType} takes a value of dims [${form.dims.join(", ")}] that is not one row per token`,
+    );
   return view;
 }
 
 /** The value whose row r is the row of `node` for token `tokens[r]`, seen with these dims. */
 export function formOfRows(program: RowProgram, node: number, tokens: Int32Array, dims: number[]): Form {
   const width = program.width(node);
-  if (count(dims) !== tokens.length * width) throw new Error(`rows of ${tokens.length}×${width} do not fill [${dims.join(", ")}]`);
+  if (count(dims) !== tokens.length * width)
+    throw new Error(`rows of ${tokens.length}×${width} do not fill [${dims.join(", ")}]`);
   const index = new Int32Array(tokens.length * width);
   for (let row = 0; row < tokens.length; row++) {
     for (let column = 0; column < width; column++) index[row * width + column] = tokens[row]! * width + column;

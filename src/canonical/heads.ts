@@ -54,7 +54,8 @@ export function readHeads(form: Form, at: ElementAt, shape: HeadShape & { node: 
         const slot = head * size + d;
         found.direct[s]![slot] = factorAt(first, element);
         checkColumn(found.columns, slot, columnOf(first.index[element]!, { s, width, node }), { fresh: s === 0, node });
-        if (sourceAt(first, element) !== source) throw new Unliftable(node, "one attention input mixes several projections");
+        if (sourceAt(first, element) !== source)
+          throw new Unliftable(node, "one attention input mixes several projections");
         const partner = second?.index[element] ?? -1;
         if (second === undefined || partner < 0) continue;
         if (sourceAt(second, element) !== source) throw new Unliftable(node, "a rotation mixes several projections");
@@ -75,19 +76,33 @@ function rotatedFirst(found: Heads): Heads {
   const all = Array.from({ length: size }, (_, d) => d);
   const order = [...all.filter((d) => partners[d]! >= 0), ...all.filter((d) => partners[d]! < 0)];
   if (order.every((d, i) => d === i)) return found;
-  const reorder = <T extends Int32Array | Float64Array>(values: T): T => values.map((_, slot) => values[slot - (slot % size) + order[slot % size]!]!) as T;
-  return { ...found, columns: reorder(found.columns), partners: reorder(partners), direct: found.direct.map(reorder), crossed: found.crossed.map(reorder) };
+  const reorder = <T extends Int32Array | Float64Array>(values: T): T =>
+    values.map((_, slot) => values[slot - (slot % size) + order[slot % size]!]!) as T;
+  return {
+    ...found,
+    columns: reorder(found.columns),
+    partners: reorder(partners),
+    direct: found.direct.map(reorder),
+    crossed: found.crossed.map(reorder),
+  };
 }
 
 function columnOf(index: number, { s, width, node }: { s: number; width: number; node: string }): number {
   const column = index - s * width;
-  if (column < 0 || column >= width) throw new Unliftable(node, "attention mixes rows of different tokens outside its core");
+  if (column < 0 || column >= width)
+    throw new Unliftable(node, "attention mixes rows of different tokens outside its core");
   return column;
 }
 
-function checkColumn(columns: Int32Array, slot: number, column: number, { fresh, node }: { fresh: boolean; node: string }): void {
+function checkColumn(
+  columns: Int32Array,
+  slot: number,
+  column: number,
+  { fresh, node }: { fresh: boolean; node: string },
+): void {
   if (fresh) columns[slot] = column;
-  else if (columns[slot] !== column) throw new Unliftable(node, "attention takes different columns for different tokens");
+  else if (columns[slot] !== column)
+    throw new Unliftable(node, "attention takes different columns for different tokens");
 }
 
 /**
@@ -97,10 +112,19 @@ function checkColumn(columns: Int32Array, slot: number, column: number, { fresh,
 function ordered(found: Heads): Heads {
   const rotated = found.partners.findIndex((partner) => partner >= 0);
   if (rotated < 0) return found;
-  const low = Math.min(...found.columns.subarray(0, found.size), ...Array.from(found.partners.subarray(0, found.size)).filter((each) => each >= 0));
+  const low = Math.min(
+    ...found.columns.subarray(0, found.size),
+    ...Array.from(found.partners.subarray(0, found.size)).filter((each) => each >= 0),
+  );
   const inPlace = found.columns[rotated] === low + rotated || found.columns[rotated]! < found.partners[rotated]!;
   if (inPlace) return found;
-  const swapped: Heads = { ...found, columns: found.columns.slice(), partners: found.partners.slice(), direct: found.direct.map((row) => row.slice()), crossed: found.crossed.map((row) => row.slice()) };
+  const swapped: Heads = {
+    ...found,
+    columns: found.columns.slice(),
+    partners: found.partners.slice(),
+    direct: found.direct.map((row) => row.slice()),
+    crossed: found.crossed.map((row) => row.slice()),
+  };
   found.partners.forEach((partner, slot) => {
     if (partner < 0) return;
     swapped.columns[slot] = partner;
@@ -117,6 +141,7 @@ function ordered(found: Heads): Heads {
 export function uniformFactor(found: Heads, node: string): number {
   const value = found.direct[0]![0]!;
   const tolerance = Math.abs(value) * 1e-5;
-  if (found.direct.some((row) => row.some((each) => Math.abs(each - value) > tolerance))) throw new Unliftable(node, "attention scales elements differently");
+  if (found.direct.some((row) => row.some((each) => Math.abs(each - value) > tolerance)))
+    throw new Unliftable(node, "attention scales elements differently");
   return value;
 }

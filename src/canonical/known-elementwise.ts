@@ -56,15 +56,35 @@ const BINARY: Record<string, (a: number, b: number, type: Known["type"]) => numb
   Xor: (a, b) => Number((a !== 0) !== (b !== 0)),
 };
 
-const BOOLEAN = new Set(["Not", "IsNaN", "IsInf", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "And", "Or", "Xor"]);
+const BOOLEAN = new Set([
+  "Not",
+  "IsNaN",
+  "IsInf",
+  "Equal",
+  "Less",
+  "LessOrEqual",
+  "Greater",
+  "GreaterOrEqual",
+  "And",
+  "Or",
+  "Xor",
+]);
 
-function combine(node: GraphNode, left: Known, right: Known, compute: (a: number, b: number, type: Known["type"]) => number): Known {
+function combine(
+  node: GraphNode,
+  left: Known,
+  right: Known,
+  compute: (a: number, b: number, type: Known["type"]) => number,
+): Known {
   const dims = broadcastDims(left.dims, right.dims, node);
   const type = BOOLEAN.has(node.opType) ? "bool" : left.type;
   return lazyKnown(dims, type, () => {
     const a = spread(left, dims);
     const b = spread(right, dims);
-    return rounded(a.map((value, i) => compute(value, b[i]!, left.type)), type);
+    return rounded(
+      a.map((value, i) => compute(value, b[i]!, left.type)),
+      type,
+    );
   });
 }
 

@@ -14,12 +14,18 @@ const OPERATORS: Record<string, Operator> = {
   Range: (_node, inputs) => {
     const [start, limit, delta] = inputs.map((input) => input!.read()[0]!) as [number, number, number];
     const length = Math.max(0, Math.ceil((limit - start) / delta));
-    return known([length], inputs[0]!.type, Float64Array.from({ length }, (_, i) => start + i * delta));
+    return known(
+      [length],
+      inputs[0]!.type,
+      Float64Array.from({ length }, (_, i) => start + i * delta),
+    );
   },
   Gather: (node, [data, indices]) => {
     const axis = positive(intAttribute(node, "axis", 0), data!.dims.length);
     const dims = [...data!.dims.slice(0, axis), ...indices!.dims, ...data!.dims.slice(axis + 1)];
-    return lazyKnown(dims, data!.type, () => moved(data!, gatherMovement(data!.dims, indices!.dims, indices!.read(), axis).from!));
+    return lazyKnown(dims, data!.type, () =>
+      moved(data!, gatherMovement(data!.dims, indices!.dims, indices!.read(), axis).from!),
+    );
   },
   GatherElements: (node, [data, indices]) => {
     const axis = positive(intAttribute(node, "axis", 0), data!.dims.length);
@@ -90,7 +96,8 @@ const OPERATORS: Record<string, Operator> = {
       const source = data!.read();
       const out = new Float64Array(source.length);
       for (let i = 0; i < out.length; i++) {
-        const first = Math.floor(i / stride) % data!.dims[axis]! === 0;
+        const position = Math.floor(i / stride) % data!.dims[axis]!;
+        const first = position === 0;
         const before = first ? 0 : out[i - stride]!;
         out[i] = exclusive ? (first ? 0 : before + source[i - stride]!) : before + source[i]!;
       }
@@ -99,7 +106,9 @@ const OPERATORS: Record<string, Operator> = {
   },
   NonZero: (_node, [data]) => {
     const strides = stridesOf(data!.dims);
-    const found = Array.from(data!.read().entries()).filter(([, value]) => value !== 0).map(([i]) => i);
+    const found = Array.from(data!.read().entries())
+      .filter(([, value]) => value !== 0)
+      .map(([i]) => i);
     const out = data!.dims.flatMap((dim, axis) => found.map((i) => Math.floor(i / strides[axis]!) % dim));
     return known([data!.dims.length, found.length], "int", Float64Array.from(out));
   },
@@ -134,12 +143,15 @@ function reduce(data: Known, axes: number[], reduction: (values: Float64Array) =
     if (values === undefined) groups.set(group, [value]);
     else values.push(value);
   });
-  return Float64Array.from({ length: count(kept.map((axis) => data.dims[axis]!)) }, (_, group) => reduction(Float64Array.from(groups.get(group)!)));
+  return Float64Array.from({ length: count(kept.map((axis) => data.dims[axis]!)) }, (_, group) =>
+    reduction(Float64Array.from(groups.get(group)!)),
+  );
 }
 
 /** Position × inverse frequency in old exports: float32 products, float32 sum. */
 function matmul(node: GraphNode, a: Known, b: Known): Known {
-  if (a.dims.length < 2 || b.dims.length < 2 || a.dims.at(-1) !== b.dims.at(-2)) throw new Unliftable(node.name, `MatMul of [${a.dims.join(", ")}] and [${b.dims.join(", ")}]`);
+  if (a.dims.length < 2 || b.dims.length < 2 || a.dims.at(-1) !== b.dims.at(-2))
+    throw new Unliftable(node.name, `MatMul of [${a.dims.join(", ")}] and [${b.dims.join(", ")}]`);
   const [rows, inner] = a.dims.slice(-2) as [number, number];
   const columns = b.dims.at(-1)!;
   const lead = broadcastDims(a.dims.slice(0, -2), b.dims.slice(0, -2), node);
@@ -159,7 +171,10 @@ function matmul(node: GraphNode, a: Known, b: Known): Known {
       for (let i = 0; i < rows; i++) {
         for (let j = 0; j < columns; j++) {
           let sum = 0;
-          for (let k = 0; k < inner; k++) sum = Math.fround(sum + Math.fround(left[leftStart + i * inner + k]! * right[rightStart + k * columns + j]!));
+          for (let k = 0; k < inner; k++)
+            sum = Math.fround(
+              sum + Math.fround(left[leftStart + i * inner + k]! * right[rightStart + k * columns + j]!),
+            );
           out[(n * rows + i) * columns + j] = sum;
         }
       }

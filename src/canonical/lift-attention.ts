@@ -6,13 +6,26 @@ import { intAttribute, positive } from "./movement.ts";
 import { recogniseMask } from "./mask.ts";
 import { continuationNames } from "./probe.ts";
 import { hasRotation, recogniseRotary, type RotaryFinding } from "./rotary.ts";
-import { count, lazyKnown, Unliftable, type Form, type Known, type Probabilities, type Scores, type Value } from "./value.ts";
+import {
+  count,
+  lazyKnown,
+  Unliftable,
+  type Form,
+  type Known,
+  type Probabilities,
+  type Scores,
+  type Value,
+} from "./value.ts";
 
 /** q·kᵀ: both sides depend on the text. What follows up to the product with v is gathered in the scores. */
 export function scoresOf(node: { name: string }, query: Form, key: Form): Scores {
   const [sequence, size] = query.dims.slice(-2) as [number, number];
   const total = key.dims.at(-1)!;
-  if (key.dims.at(-2) !== size || query.dims.length < 3) throw new Unliftable(node.name, `a product of [${query.dims.join(", ")}] and [${key.dims.join(", ")}] that is not attention`);
+  if (key.dims.at(-2) !== size || query.dims.length < 3)
+    throw new Unliftable(
+      node.name,
+      `a product of [${query.dims.join(", ")}] and [${key.dims.join(", ")}] that is not attention`,
+    );
   const dims = [...query.dims.slice(0, -2), sequence, total];
   return { kind: "scores", dims, query, key, scale: 1, softcap: null, bias: null, sinks: null, capped: false };
 }
@@ -20,23 +33,40 @@ export function scoresOf(node: { name: string }, query: Form, key: Form): Scores
 export const liftSoftmax: Lift = (lifter, node) => {
   const x = valueOf(lifter, node, 0);
   if (x.kind !== "scores") throw new Unliftable(node.name, "Softmax of other than attention scores");
-  if (positive(intAttribute(node, "axis", -1), x.dims.length) !== x.dims.length - 1 || x.capped) throw new Unliftable(node.name, "Softmax over other than the keys");
+  if (positive(intAttribute(node, "axis", -1), x.dims.length) !== x.dims.length - 1 || x.capped)
+    throw new Unliftable(node.name, "Softmax over other than the keys");
   return [{ kind: "probabilities", dims: x.dims, scores: x } satisfies Probabilities];
 };
 
 /** Probabilities × values closes the core. */
-export function closeAttention(lifter: Lifter, node: { name: string }, probabilities: Probabilities, value: Form): Form {
+export function closeAttention(
+  lifter: Lifter,
+  node: { name: string },
+  probabilities: Probabilities,
+  value: Form,
+): Form {
   const { scores } = probabilities;
   const heads = count(scores.dims.slice(0, -2));
   const dims = [...probabilities.dims.slice(0, -1), value.dims.at(-1)!];
   const mask = recogniseMask(scores, heads, lifter.probe, node.name);
   const [sequence, size] = scores.query.dims.slice(-2) as [number, number];
   const total = scores.dims.at(-1)!;
-  if (total !== lifter.probe.past + lifter.probe.sequence || sequence !== lifter.probe.sequence) throw new Unliftable(node.name, "attention over other than the past and the new tokens");
+  if (total !== lifter.probe.past + lifter.probe.sequence || sequence !== lifter.probe.sequence)
+    throw new Unliftable(node.name, "attention over other than the past and the new tokens");
   return attend(lifter, node.name, {
     query: { form: scores.query, heads, size, at: (head, s, d) => (head * sequence + s) * size + d },
-    key: { form: scores.key, heads: count(scores.key.dims.slice(0, -2)), size, at: (head, t, d) => (head * size + d) * total + t },
-    value: { form: value, heads: count(value.dims.slice(0, -2)), size: value.dims.at(-1)!, at: (head, t, d) => (head * total + t) * value.dims.at(-1)! + d },
+    key: {
+      form: scores.key,
+      heads: count(scores.key.dims.slice(0, -2)),
+      size,
+      at: (head, t, d) => (head * size + d) * total + t,
+    },
+    value: {
+      form: value,
+      heads: count(value.dims.slice(0, -2)),
+      size: value.dims.at(-1)!,
+      at: (head, t, d) => (head * total + t) * value.dims.at(-1)! + d,
+    },
     keysHoldPast: true,
     spec: { scale: scores.scale, softcap: scores.softcap, ...mask, sinks: scores.sinks },
     dims,
@@ -72,17 +102,41 @@ export function attend(lifter: Lifter, node: string, attention: Attention): Form
   const factors = [...query.form.factors, ...key.form.factors];
   if (lifter.probe.shapesOnly) {
     const shape = { heads: query.heads, kvHeads: key.heads, headSize: query.size, valueHeadSize: value.size };
-    lifter.cores.push({ pastKey: 0, pastValue: 0, key: -1, value: -1, keyFactor: 1, spec: { ...shape, ...spec }, factors, node });
+    lifter.cores.push({
+      pastKey: 0,
+      pastValue: 0,
+      key: -1,
+      value: -1,
+      keyFactor: 1,
+      spec: { ...shape, ...spec },
+      factors,
+      node,
+    });
     return shapeOnly(attention.dims);
   }
   const { sequence } = lifter.probe;
-  const cachedKey = attention.keysHoldPast ? cached(lifter, key, node) : { operand: key, past: attention.past!.key, scale: 1 };
-  const cachedValue = attention.keysHoldPast ? cached(lifter, value, node) : { operand: value, past: attention.past!.value, scale: 1 };
-  const shapeOf = (operand: HeadsOperand) => ({ heads: operand.heads, size: operand.size, sequence, width: (source: number) => lifter.program.width(source), node });
+  const cachedKey = attention.keysHoldPast
+    ? cached(lifter, key, node)
+    : { operand: key, past: attention.past!.key, scale: 1 };
+  const cachedValue = attention.keysHoldPast
+    ? cached(lifter, value, node)
+    : { operand: value, past: attention.past!.value, scale: 1 };
+  const shapeOf = (operand: HeadsOperand) => ({
+    heads: operand.heads,
+    size: operand.size,
+    sequence,
+    width: (source: number) => lifter.program.width(source),
+    node,
+  });
   const q = headRows(lifter, readHeads(query.form, query.at, shapeOf(query)), node);
   const k = headRows(lifter, readHeads(cachedKey.operand.form, cachedKey.operand.at, shapeOf(cachedKey.operand)), node);
-  const v = headRows(lifter, readHeads(cachedValue.operand.form, cachedValue.operand.at, shapeOf(cachedValue.operand)), node);
-  if (v.rotated || Math.abs(v.factor - 1) > 1e-6 || Math.abs(cachedValue.scale - 1) > 1e-6) throw new Unliftable(node, "attention changes values on their way into the cache");
+  const v = headRows(
+    lifter,
+    readHeads(cachedValue.operand.form, cachedValue.operand.at, shapeOf(cachedValue.operand)),
+    node,
+  );
+  if (v.rotated || Math.abs(v.factor - 1) > 1e-6 || Math.abs(cachedValue.scale - 1) > 1e-6)
+    throw new Unliftable(node, "attention changes values on their way into the cache");
   const core: CoreSpec = {
     heads: query.heads,
     kvHeads: cachedKey.operand.heads,
@@ -94,11 +148,27 @@ export function attend(lifter: Lifter, node: string, attention: Attention): Form
     alibiSlopes: spec.alibiSlopes,
     sinks: spec.sinks,
   };
-  if (core.heads % core.kvHeads !== 0 || cachedValue.operand.heads !== core.kvHeads) throw new Unliftable(node, `${core.heads} query heads over ${core.kvHeads} key heads`);
+  if (core.heads % core.kvHeads !== 0 || cachedValue.operand.heads !== core.kvHeads)
+    throw new Unliftable(node, `${core.heads} query heads over ${core.kvHeads} key heads`);
   const layer = lifter.cores.length;
   const width = core.heads * core.valueHeadSize;
-  const id = lifter.program.add({ op: "core", inputs: [q.node, k.node, v.node], width, attributes: { layer, core }, weights: {} });
-  lifter.cores.push({ pastKey: cachedKey.past, pastValue: cachedValue.past, key: k.node, value: v.node, keyFactor: k.factor, spec: { ...core, window: spec.window }, factors, node });
+  const id = lifter.program.add({
+    op: "core",
+    inputs: [q.node, k.node, v.node],
+    width,
+    attributes: { layer, core },
+    weights: {},
+  });
+  lifter.cores.push({
+    pastKey: cachedKey.past,
+    pastValue: cachedValue.past,
+    key: k.node,
+    value: v.node,
+    keyFactor: k.factor,
+    spec: { ...core, window: spec.window },
+    factors,
+    node,
+  });
   const index = new Int32Array(sequence * width);
   const inRows = attention.outputAt === "in rows";
   for (let s = 0; s < sequence; s++) {
@@ -115,7 +185,11 @@ export function attend(lifter: Lifter, node: string, attention: Attention): Form
  * Keys (or values) over past and new tokens: the past part must be one cache input, element for element and each
  * head repeated for its group of queries; returns the new part, one operand per cached head.
  */
-function cached(lifter: Lifter, operand: HeadsOperand, node: string): { operand: HeadsOperand; past: number; scale: number } {
+function cached(
+  lifter: Lifter,
+  operand: HeadsOperand,
+  node: string,
+): { operand: HeadsOperand; past: number; scale: number } {
   const { past } = lifter.probe;
   const [term] = operand.form.terms;
   if (term === undefined) throw new Error("heads are read only where elements are followed");
@@ -124,29 +198,40 @@ function cached(lifter: Lifter, operand: HeadsOperand, node: string): { operand:
   const [, kvHeads, , size] = lifter.past[-1 - source]!.dims as [number, number, number, number];
   const scale = factorAt(term, operand.at(0, 0, 0));
   const group = operand.heads / kvHeads;
-  if (size !== operand.size || !Number.isInteger(group)) throw new Unliftable(node, `${operand.heads} heads of ${operand.size} over a cache of ${kvHeads} heads of ${size}`);
+  if (size !== operand.size || !Number.isInteger(group))
+    throw new Unliftable(node, `${operand.heads} heads of ${operand.size} over a cache of ${kvHeads} heads of ${size}`);
   for (let head = 0; head < operand.heads; head++) {
     for (let t = 0; t < past; t++) {
       for (let d = 0; d < size; d++) {
         const at = operand.at(head, t, d);
         const expected = (Math.floor(head / group) * past + t) * size + d;
-        if (sourceAt(term, at) !== source || term.index[at] !== expected || factorAt(term, at) !== scale) throw new Unliftable(node, "attention reads its cache in an unknown order");
+        if (sourceAt(term, at) !== source || term.index[at] !== expected || factorAt(term, at) !== scale)
+          throw new Unliftable(node, "attention reads its cache in an unknown order");
       }
     }
   }
-  const newOnly: HeadsOperand = { form: operand.form, heads: kvHeads, size, at: (head, s, d) => operand.at(head * group, past + s, d) };
+  const newOnly: HeadsOperand = {
+    form: operand.form,
+    heads: kvHeads,
+    size,
+    at: (head, s, d) => operand.at(head * group, past + s, d),
+  };
   checkRepeats(operand, { group, past, sequence: lifter.probe.sequence, node });
   return { operand: scaledBack(newOnly, scale), past: source, scale };
 }
 
-function checkRepeats(operand: HeadsOperand, { group, past, sequence, node }: { group: number; past: number; sequence: number; node: string }): void {
+function checkRepeats(
+  operand: HeadsOperand,
+  { group, past, sequence, node }: { group: number; past: number; sequence: number; node: string },
+): void {
   for (const term of operand.form.terms) {
     for (let head = 0; head < operand.heads; head++) {
       for (let s = 0; s < sequence; s++) {
         for (let d = 0; d < operand.size; d++) {
           const own = operand.at(head, past + s, d);
           const first = operand.at(Math.floor(head / group) * group, past + s, d);
-          if (term.index[own] !== term.index[first] || factorAt(term, own) !== factorAt(term, first)) throw new Unliftable(node, "the heads of a group read different keys");
+          if (term.index[own] !== term.index[first] || factorAt(term, own) !== factorAt(term, first))
+            throw new Unliftable(node, "the heads of a group read different keys");
         }
       }
     }
@@ -155,7 +240,10 @@ function checkRepeats(operand: HeadsOperand, { group, past, sequence, node }: { 
 
 function scaledBack(operand: HeadsOperand, scale: number): HeadsOperand {
   if (scale === 1) return operand;
-  const terms = operand.form.terms.map((term) => ({ ...term, factor: typeof term.factor === "number" ? term.factor / scale : term.factor.map((each) => each / scale) }));
+  const terms = operand.form.terms.map((term) => ({
+    ...term,
+    factor: typeof term.factor === "number" ? term.factor / scale : term.factor.map((each) => each / scale),
+  }));
   return { ...operand, form: { ...operand.form, terms } };
 }
 
@@ -164,7 +252,11 @@ function headRows(lifter: Lifter, heads: Heads, node: string): { node: number; f
   const picked = pickColumns(lifter.program, heads.source, Array.from(heads.columns));
   if (!hasRotation(heads)) return { node: picked, factor: uniformFactor(heads, node), rotated: false };
   const finding: RotaryFinding = recogniseRotary(heads, { past: lifter.probe.past, vectors: lifter.vectors, node });
-  const attributes = { heads: heads.heads, rotary: finding.rotary, ...(finding.tables === null ? {} : { rotaryTables: finding.tables }) };
+  const attributes = {
+    heads: heads.heads,
+    rotary: finding.rotary,
+    ...(finding.tables === null ? {} : { rotaryTables: finding.tables }),
+  };
   const width = heads.heads * heads.size;
   const id = lifter.program.add({ op: "rotary", inputs: [picked], width, attributes, weights: {} });
   return { node: id, factor: finding.factor, rotated: true };
@@ -186,7 +278,9 @@ export function tableRows(lifter: Lifter, table: Known, positions: number[]): Kn
   const consecutive = positions.every((position, i) => position === lifter.probe.past + i);
   const rows = lazyKnown([positions.length, width], "float", () => {
     const data = table.read();
-    return Float64Array.from(positions.flatMap((position) => Array.from(data.subarray(position * width, (position + 1) * width))));
+    return Float64Array.from(
+      positions.flatMap((position) => Array.from(data.subarray(position * width, (position + 1) * width))),
+    );
   });
   return { ...rows, table: consecutive && table.weight !== null ? { weight: table.weight, offset: 0 } : null };
 }
@@ -198,22 +292,32 @@ export function checkPresent(lifter: Lifter, name: string, value: Value): void {
     checkContinues(lifter, name, value.which === "key" ? pastKey : pastValue);
     return;
   }
-  if (value.kind !== "form" || value.dims.length !== 4) throw new Unliftable(name, "an output that is neither logits nor a key-value cache");
+  if (value.kind !== "form" || value.dims.length !== 4)
+    throw new Unliftable(name, "an output that is neither logits nor a key-value cache");
   const [, heads, total, size] = value.dims as [number, number, number, number];
   const operand: HeadsOperand = { form: value, heads, size, at: (head, t, d) => (head * total + t) * size + d };
-  if (total !== lifter.probe.past + lifter.probe.sequence) throw new Unliftable(name, "a key-value output without the past");
+  if (total !== lifter.probe.past + lifter.probe.sequence)
+    throw new Unliftable(name, "a key-value output without the past");
   const { operand: fresh, past, scale } = cached(lifter, operand, name);
   checkContinues(lifter, name, past);
   const core = lifter.cores.find(({ pastKey, pastValue }) => pastKey === past || pastValue === past);
   if (core === undefined || scale !== 1) throw new Unliftable(name, "a key-value output that no attention reads");
-  const shape = { heads, size, sequence: lifter.probe.sequence, width: (source: number) => lifter.program.width(source), node: name };
+  const shape = {
+    heads,
+    size,
+    sequence: lifter.probe.sequence,
+    width: (source: number) => lifter.program.width(source),
+    node: name,
+  };
   const rows = headRows(lifter, readHeads(fresh.form, fresh.at, shape), name);
   const [cachedRows, factor] = core.pastKey === past ? [core.key, core.keyFactor] : [core.value, 1];
-  if (rows.node !== cachedRows || Math.abs(rows.factor - factor) > 1e-6) throw new Unliftable(name, "the cache holds other rows than attention uses");
+  if (rows.node !== cachedRows || Math.abs(rows.factor - factor) > 1e-6)
+    throw new Unliftable(name, "the cache holds other rows than attention uses");
 }
 
 /** Callers feed an output back by its name: one that holds what another past input becomes would change the model. */
 function checkContinues(lifter: Lifter, output: string, past: number): void {
   const named = lifter.past.findIndex(({ name }) => continuationNames(name).includes(output));
-  if (named >= 0 && named !== -1 - past) throw new Unliftable(output, `an output that continues ${lifter.past[-1 - past]!.name}`);
+  if (named >= 0 && named !== -1 - past)
+    throw new Unliftable(output, `an output that continues ${lifter.past[-1 - past]!.name}`);
 }

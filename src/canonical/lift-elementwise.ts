@@ -1,5 +1,6 @@
 import type { GraphNode } from "../onnx/model.ts";
-import { formOfRows, inTokenOrder, multiplyForm, rowsOf, scaleForm, shapeOnly, sumOfPicks, type RowView } from "./form.ts";
+import { formOfRows, multiplyForm, rowsOf, scaleForm, shapeOnly, sumOfPicks, type RowView } from "./form.ts";
+import { tokensFirst, unary, withScalar } from "./lift-rows.ts";
 import { multiplyQuantised } from "./lift-quantised.ts";
 import { spread } from "./known-elementwise.ts";
 import { addToScores, hideScores, scaleScores, tanhOfScores } from "./lift-scores.ts";
@@ -23,19 +24,6 @@ export const liftGelu: Lift = (lifter, node) => {
   if (node.inputs[1]) throw new Unliftable(node.name, `${node.opType} with a bias`);
   return [unary(lifter, node, formAt(lifter, node, 0), tanh ? "GeluTanh" : "Gelu")];
 };
-
-export function unary(lifter: Lifter, node: GraphNode, x: Form, name: string = node.opType): Form {
-  if (lifter.probe.shapesOnly) return shapeOnly(x.dims);
-  return tokensFirst(lifter, [x], ([ordered]) => {
-    const view = rowsOf(lifter.program, ordered!, node);
-    const id = lifter.program.add({ op: "unary", inputs: [view.node], width: view.width, attributes: { function: name }, weights: {} });
-    return formOfRows(lifter.program, id, view.tokens, ordered!.dims);
-  });
-}
-
-function tokensFirst(lifter: Lifter, forms: Form[], compute: (ordered: Form[]) => Form): Form {
-  return inTokenOrder(lifter.program, { forms, sequence: lifter.probe.sequence }, compute);
-}
 
 /** Add, Sub, Mul, Div, Pow, Min, Max of rows with rows, numbers or weights; of attention scores with masks and scales. */
 export const liftBinary: Lift = (lifter, node) => {
@@ -63,12 +51,23 @@ function binaryRows(lifter: Lifter, node: GraphNode, left: Form, right: Form): F
   const views = [rowsOf(lifter.program, left, node), rowsOf(lifter.program, right, node)] as const;
   if (!sameTokens(...views)) throw new Unliftable(node.name, `${node.opType} of rows of different tokens`);
   const width = Math.max(views[0].width, views[1].width);
-  if (width % views[0].width !== 0 || width % views[1].width !== 0) throw new Unliftable(node.name, `${node.opType} of rows of ${views[0].width} and ${views[1].width}`);
+  if (width % views[0].width !== 0 || width % views[1].width !== 0)
+    throw new Unliftable(node.name, `${node.opType} of rows of ${views[0].width} and ${views[1].width}`);
   const dims = broadcastDims(left.dims, right.dims, node);
-  for (const [view, form] of [[views[0], left], [views[1], right]] as const) {
-    if (view.width !== width && !spreadsOverGroups(form.dims, dims)) throw new Unliftable(node.name, `${node.opType} repeats a row of ${view.width} over ${width}`);
+  for (const [view, form] of [
+    [views[0], left],
+    [views[1], right],
+  ] as const) {
+    if (view.width !== width && !spreadsOverGroups(form.dims, dims))
+      throw new Unliftable(node.name, `${node.opType} repeats a row of ${view.width} over ${width}`);
   }
-  const id = lifter.program.add({ op: "binary", inputs: [views[0].node, views[1].node], width, attributes: { function: node.opType }, weights: {} });
+  const id = lifter.program.add({
+    op: "binary",
+    inputs: [views[0].node, views[1].node],
+    width,
+    attributes: { function: node.opType },
+    weights: {},
+  });
   return formOfRows(lifter.program, id, views[0].tokens, dims);
 }
 
@@ -87,12 +86,24 @@ function rowsWithKnown(lifter: Lifter, node: GraphNode, x: Form, operand: Known)
   const value = scalarOf(operand);
   const dims = broadcastDims(x.dims, operand.dims, node);
   if (value !== null && count(dims) === count(x.dims)) return withScalar(lifter, node, { ...x, dims }, value);
-  if (node.opType === "Add" && count(dims) === count(x.dims) && operand.weight === null && operand.table === null && operand.read().every((each) => each === 0)) return { ...x, dims };
-  if (operand.table !== null && node.opType === "Add") return rowsWithRows(lifter, node, x, positionRows(lifter, node, operand));
-  if (count(operand.dims) === x.dims.at(-1) && operand.dims.at(-1) === x.dims.at(-1)) return vectorOperation(lifter, node, { x, operand, operation: node.opType });
+  if (
+    node.opType === "Add" &&
+    count(dims) === count(x.dims) &&
+    operand.weight === null &&
+    operand.table === null &&
+    operand.read().every((each) => each === 0)
+  )
+    return { ...x, dims };
+  if (operand.table !== null && node.opType === "Add")
+    return rowsWithRows(lifter, node, x, positionRows(lifter, node, operand));
+  if (count(operand.dims) === x.dims.at(-1) && operand.dims.at(-1) === x.dims.at(-1))
+    return vectorOperation(lifter, node, { x, operand, operation: node.opType });
   if (operand.weight !== null && count(operand.dims) > 1 && count(dims) === count(x.dims)) {
     const vector = perToken(lifter, { x, operand, dims });
-    if (vector !== null) return tokensFirst(lifter, [x], ([ordered]) => vectorOperation(lifter, node, { x: ordered!, operand: vector, operation: node.opType }));
+    if (vector !== null)
+      return tokensFirst(lifter, [x], ([ordered]) =>
+        vectorOperation(lifter, node, { x: ordered!, operand: vector, operation: node.opType }),
+      );
   }
   if (node.opType === "Mul") return multiplyForm(x, operand, dims);
   throw new Unliftable(node.name, `${node.opType} of rows with a constant of dims [${operand.dims.join(", ")}]`);
@@ -101,53 +112,52 @@ function rowsWithKnown(lifter: Lifter, node: GraphNode, x: Form, operand: Known)
 /** A weight with one number per element of a token's row ([heads, 1, size] against heads): in the row's order. */
 function perToken(lifter: Lifter, { x, operand, dims }: { x: Form; operand: Known; dims: number[] }): Known | null {
   const width = count(x.dims) / lifter.probe.sequence;
-  if (count(operand.dims) !== width || lifter.probe.shapesOnly) return lifter.probe.shapesOnly && count(operand.dims) === width ? operand : null;
+  if (count(operand.dims) !== width || lifter.probe.shapesOnly)
+    return lifter.probe.shapesOnly && count(operand.dims) === width ? operand : null;
   const wide = spread(operand, dims);
-  const axis = dims.findIndex((dim, i) => dim === lifter.probe.sequence && (operand.dims[i - dims.length + operand.dims.length] ?? 1) === 1);
+  const axis = dims.findIndex(
+    (dim, i) => dim === lifter.probe.sequence && (operand.dims[i - dims.length + operand.dims.length] ?? 1) === 1,
+  );
   if (axis < 0) return null;
   const inner = count(dims.slice(axis + 1));
   const outer = count(dims.slice(0, axis));
-  const row = Float64Array.from({ length: width }, (_, i) => wide[Math.floor(i / inner) * inner * dims[axis]! + (i % inner)]!);
+  const row = Float64Array.from(
+    { length: width },
+    (_, i) => wide[Math.floor(i / inner) * inner * dims[axis]! + (i % inner)]!,
+  );
   const plain = outer === 1 && operand.weight !== null && row.every((value, i) => value === operand.read()[i]);
-  return plain ? { ...operand, dims: [width] } : { kind: "known", dims: [width], type: "float", read: () => row, weight: null, table: null };
+  return plain
+    ? { ...operand, dims: [width] }
+    : { kind: "known", dims: [width], type: "float", read: () => row, weight: null, table: null };
 }
 
 function knownWithRows(lifter: Lifter, node: GraphNode, operand: Known, x: Form): Form {
-  if (node.opType === "Add" || node.opType === "Mul" || node.opType === "Min" || node.opType === "Max") return rowsWithKnown(lifter, node, x, operand);
+  if (node.opType === "Add" || node.opType === "Mul" || node.opType === "Min" || node.opType === "Max")
+    return rowsWithKnown(lifter, node, x, operand);
   const value = scalarOf(operand);
-  if (value === null) throw new Unliftable(node.name, `${node.opType} of a constant of dims [${operand.dims.join(", ")}] and rows`);
+  if (value === null)
+    throw new Unliftable(node.name, `${node.opType} of a constant of dims [${operand.dims.join(", ")}] and rows`);
   if (node.opType === "Sub") return withScalar(lifter, { ...node, opType: "Add" }, scaleForm(x, -1), value);
   if (node.opType === "Div") return scaleForm(unary(lifter, node, x, "Reciprocal"), value);
   throw new Unliftable(node.name, `${node.opType} of a number and rows`);
 }
 
-export function addScalar(lifter: Lifter, node: GraphNode, x: Form, value: number): Form {
-  return withScalar(lifter, { ...node, opType: "Add" }, x, value);
-}
-
-function withScalar(lifter: Lifter, node: GraphNode, x: Form, value: number): Form {
-  if (node.opType === "Mul") return scaleForm(x, value);
-  if (node.opType === "Div") return scaleForm(x, 1 / value);
-  if (node.opType === "Add" && value === 0) return x;
-  if (node.opType === "Sub") return withScalar(lifter, { ...node, opType: "Add" }, x, -value);
-  if (lifter.probe.shapesOnly) return shapeOnly(x.dims);
-  return tokensFirst(lifter, [x], ([ordered]) => {
-    const view = rowsOf(lifter.program, ordered!, node);
-    const id = lifter.program.add({ op: "scalar", inputs: [view.node], width: view.width, attributes: { function: node.opType, value }, weights: {} });
-    return formOfRows(lifter.program, id, view.tokens, ordered!.dims);
-  });
-}
-
 /** Clip (opset 11 on: bounds are inputs). */
 export const liftClip: Lift = (lifter, node) => {
   const bounds = (["Max", "Min"] as const).map((opType, i) => ({ opType, bound: optionalKnown(lifter, node, i + 1) }));
-  return [bounds.reduce((x, { opType, bound }) => (bound === null ? x : withScalar(lifter, { ...node, opType }, x, bound.read()[0]!)), formAt(lifter, node, 0))];
+  return [
+    bounds.reduce(
+      (x, { opType, bound }) => (bound === null ? x : withScalar(lifter, { ...node, opType }, x, bound.read()[0]!)),
+      formAt(lifter, node, 0),
+    ),
+  ];
 };
 
 function scoresWith(node: GraphNode, left: Value, right: Value): Value {
   const scores = left.kind === "scores" ? left : right;
   const other = left.kind === "scores" ? right : left;
-  if (scores.kind !== "scores" || other.kind !== "known") throw new Unliftable(node.name, `${node.opType} of attention scores and a ${other.kind} value`);
+  if (scores.kind !== "scores" || other.kind !== "known")
+    throw new Unliftable(node.name, `${node.opType} of attention scores and a ${other.kind} value`);
   const value = scalarOf(other);
   if (node.opType === "Mul" && value !== null) return scaleScores(scores, value);
   if (node.opType === "Div" && value !== null && left === scores) return scaleScores(scores, 1 / value);
@@ -160,8 +170,10 @@ export const liftWhere: Lift = (lifter, node) => {
   const [condition, yes, no] = [0, 1, 2].map((input) => valueOf(lifter, node, input)) as [Value, Value, Value];
   if (no.kind === "probabilities" && condition.kind === "probabilities") return [no];
   if (condition.kind !== "known") throw new Unliftable(node.name, "Where with a condition that depends on the text");
-  if (yes.kind === "scores" && no.kind === "known") return [hideScores(node, yes, { condition, fill: no, hideWhere: 0 })];
-  if (no.kind === "scores" && yes.kind === "known") return [hideScores(node, no, { condition, fill: yes, hideWhere: 1 })];
+  if (yes.kind === "scores" && no.kind === "known")
+    return [hideScores(node, yes, { condition, fill: no, hideWhere: 0 })];
+  if (no.kind === "scores" && yes.kind === "known")
+    return [hideScores(node, no, { condition, fill: yes, hideWhere: 1 })];
   const chosen = condition.read();
   if (chosen.every((each) => each === chosen[0])) return [chosen[0] !== 0 ? yes : no];
   throw new Unliftable(node.name, `Where over ${yes.kind} and ${no.kind} values`);
@@ -179,7 +191,13 @@ export const liftReduceMean: Lift = (lifter, node) => {
     tokensFirst(lifter, [x], ([ordered]) => {
       const view = rowsOf(lifter.program, ordered!, node);
       const groups = view.width / ordered!.dims.at(-1)!;
-      const id = lifter.program.add({ op: "mean", inputs: [view.node], width: groups, attributes: { groups }, weights: {} });
+      const id = lifter.program.add({
+        op: "mean",
+        inputs: [view.node],
+        width: groups,
+        attributes: { groups },
+        weights: {},
+      });
       return formOfRows(lifter.program, id, view.tokens, [...ordered!.dims.slice(0, -1), 1]);
     }),
   ];

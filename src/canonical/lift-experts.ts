@@ -17,8 +17,19 @@ export const liftExperts: Lift = (lifter, node) => {
   }
   if (lifter.probe.shapesOnly) return [shapeOnly(x.dims)];
   const [rows, choices] = [rowsOf(lifter.program, x, node), rowsOf(lifter.program, router, node)];
-  if (rows.width !== width || count(router.dims) !== choices.width * rows.tokens.length) throw new Unliftable(node.name, `${node.opType} with a router that is not one row per token`);
-  const operator = { domain: node.domain, opType: node.opType, attributes: [...node.attributes].toSorted(([a], [b]) => (a < b ? -1 : 1)) };
-  const id = lifter.program.add({ op: "experts", inputs: [rows.node, choices.node], width, attributes: { operator }, weights });
+  if (rows.width !== width || count(router.dims) !== choices.width * rows.tokens.length)
+    throw new Unliftable(node.name, `${node.opType} with a router that is not one row per token`);
+  const operator = {
+    domain: node.domain,
+    opType: node.opType,
+    attributes: [...node.attributes].toSorted(([a], [b]) => (a < b ? -1 : 1)),
+  };
+  const id = lifter.program.add({
+    op: "experts",
+    inputs: [rows.node, choices.node],
+    width,
+    attributes: { operator },
+    weights,
+  });
   return [formOfRows(lifter.program, id, rows.tokens, x.dims)];
 };

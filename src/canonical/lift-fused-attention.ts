@@ -18,13 +18,25 @@ export const liftRotaryEmbedding: Lift = (lifter, node) => {
     const table = knownAt(lifter, node, input);
     if (given === null) return { ...table, dims: [count(table.dims) / table.dims.at(-1)!, table.dims.at(-1)!] };
     const start = integers(given);
-    return tableRows(lifter, table, start.length === 1 ? Array.from({ length: lifter.probe.sequence }, (_, s) => start[0]! + s) : start);
+    return tableRows(
+      lifter,
+      table,
+      start.length === 1 ? Array.from({ length: lifter.probe.sequence }, (_, s) => start[0]! + s) : start,
+    );
   };
   const headsFirst = x.dims.length === 4;
   const heads = headsFirst ? x.dims[1]! : intAttribute(node, "num_heads", 0);
   const cos = rows(cosInput);
   const size = headsFirst ? x.dims[3]! : heads > 0 ? x.dims.at(-1)! / heads : cos.dims[1]! * 2;
-  return [rotate(lifter, x, { cos, sin: rows(sinInput), size, headsFirst, interleaved: intAttribute(node, "interleaved", 0) === 1 })];
+  return [
+    rotate(lifter, x, {
+      cos,
+      sin: rows(sinInput),
+      size,
+      headsFirst,
+      interleaved: intAttribute(node, "interleaved", 0) === 1,
+    }),
+  ];
 };
 
 interface Rotation {
@@ -60,7 +72,15 @@ function rotate(lifter: Lifter, x: Form, { cos, sin, size, headsFirst, interleav
     crossed[i] = (upper ? 1 : -1) * s[token * half + pair]! * scale;
     partner[i] = term!.index[other]!;
   }
-  return { kind: "form", dims: x.dims, terms: [{ ...term!, factor: direct }, { source: term!.source, index: partner, factor: crossed }], factors };
+  return {
+    kind: "form",
+    dims: x.dims,
+    terms: [
+      { ...term!, factor: direct },
+      { source: term!.source, index: partner, factor: crossed },
+    ],
+    factors,
+  };
 }
 
 /** com.microsoft.GroupQueryAttention, packed or not, with or without its own rotary embedding. */
@@ -72,19 +92,29 @@ export const liftGroupQueryAttention: Lift = (lifter, node) => {
   const size = packed.dims[2]! / (separate ? heads : heads + 2 * kvHeads);
   refuseUnknown(lifter, node);
   const q = part(lifter, packed, { start: 0, heads, size });
-  const k = separate ? part(lifter, formAt(lifter, node, 1), { start: 0, heads: kvHeads, size }) : part(lifter, packed, { start: heads * size, heads: kvHeads, size });
-  const v = separate ? part(lifter, formAt(lifter, node, 2), { start: 0, heads: kvHeads, size }) : part(lifter, packed, { start: (heads + kvHeads) * size, heads: kvHeads, size });
+  const k = separate
+    ? part(lifter, formAt(lifter, node, 1), { start: 0, heads: kvHeads, size })
+    : part(lifter, packed, { start: heads * size, heads: kvHeads, size });
+  const v = separate
+    ? part(lifter, formAt(lifter, node, 2), { start: 0, heads: kvHeads, size })
+    : part(lifter, packed, { start: (heads + kvHeads) * size, heads: kvHeads, size });
   const rotates = intAttribute(node, "do_rotary", 0) === 1;
   const turned = (form: Form): Form => (rotates ? rotate(lifter, form, ownRotation(lifter, node, size)) : form);
   const sinks = optionalKnown(lifter, node, 11);
   const localWindow = intAttribute(node, "local_window_size", -1);
   const softcap = floatAttribute(node, "softcap", 0);
   const bias = optionalKnown(lifter, node, 10);
-  const mask = bias === null ? { window: null, alibiSlopes: null } : maskFinding(lifter, node, { heads, bias, causal: true });
+  const mask =
+    bias === null ? { window: null, alibiSlopes: null } : maskFinding(lifter, node, { heads, bias, causal: true });
   return fused(lifter, node, {
     operands: [
       { form: turned(ownNorm(lifter, node, { x: q, input: 14, size })), heads, size, at: inRows(heads, size) },
-      { form: turned(ownNorm(lifter, node, { x: k, input: 15, size })), heads: kvHeads, size, at: inRows(kvHeads, size) },
+      {
+        form: turned(ownNorm(lifter, node, { x: k, input: 15, size })),
+        heads: kvHeads,
+        size,
+        at: inRows(kvHeads, size),
+      },
       { form: v, heads: kvHeads, size, at: inRows(kvHeads, size) },
     ],
     pastInputs: [3, 4],
@@ -105,21 +135,33 @@ function ownNorm(lifter: Lifter, node: GraphNode, { x, input, size }: { x: Form;
   if (weight === null) return x;
   const epsilon = floatAttribute(node, "qk_norm_epsilon", 1e-6);
   const heads = [1, lifter.probe.sequence, x.dims[2]! / size, size];
-  return { ...normOf(lifter, node, { x: { ...x, dims: heads }, weight, bias: null, epsilon, kind: "rms" }), dims: x.dims };
+  return {
+    ...normOf(lifter, node, { x: { ...x, dims: heads }, weight, bias: null, epsilon, kind: "rms" }),
+    dims: x.dims,
+  };
 }
 
 function refuseUnknown(lifter: Lifter, node: GraphNode): void {
-  if (intAttribute(node, "smooth_softmax", 0) === 1 && optionalValue(lifter, node, 11) === null) throw new Unliftable(node.name, "a softmax with an extra zero");
+  if (intAttribute(node, "smooth_softmax", 0) === 1 && optionalValue(lifter, node, 11) === null)
+    throw new Unliftable(node.name, "a softmax with an extra zero");
   if (optionalValue(lifter, node, 12) !== null) throw new Unliftable(node.name, "a quantised key-value cache");
   const lengths = knownAt(lifter, node, 5).read();
-  if (lengths.some((length) => length !== lifter.probe.past + lifter.probe.sequence - 1)) throw new Unliftable(node.name, "sequence lengths that are not the past and the new tokens");
+  if (lengths.some((length) => length !== lifter.probe.past + lifter.probe.sequence - 1))
+    throw new Unliftable(node.name, "sequence lengths that are not the past and the new tokens");
 }
 
 function ownRotation(lifter: Lifter, node: GraphNode, size: number): Rotation {
   const given = optionalKnown(lifter, node, 9);
-  const positions = given === null ? Array.from({ length: lifter.probe.sequence }, (_, s) => lifter.probe.past + s) : integers(given);
+  const positions =
+    given === null ? Array.from({ length: lifter.probe.sequence }, (_, s) => lifter.probe.past + s) : integers(given);
   const rows = (input: number): Known => tableRows(lifter, knownAt(lifter, node, input), positions);
-  return { cos: rows(7), sin: rows(8), size, headsFirst: false, interleaved: intAttribute(node, "rotary_interleaved", 0) === 1 };
+  return {
+    cos: rows(7),
+    sin: rows(8),
+    size,
+    headsFirst: false,
+    interleaved: intAttribute(node, "rotary_interleaved", 0) === 1,
+  };
 }
 
 /** ai.onnx.Attention (opset 23 and 24), 3-D or 4-D, with past inputs or with keys that already hold the past. */
@@ -137,11 +179,13 @@ export const liftAttention: Lift = (lifter, node) => {
   const keys = withPast ? sequence : past + sequence;
   if (optionalValue(lifter, node, 6) !== null) throw new Unliftable(node.name, "a static cache");
   const causal = intAttribute(node, "is_causal", 0) === 1;
-  if (causal && !withPast && past > 0) throw new Unliftable(node.name, "is_causal over keys that hold the past: aligned to the first key, not the last");
+  if (causal && !withPast && past > 0)
+    throw new Unliftable(node.name, "is_causal over keys that hold the past: aligned to the first key, not the last");
   const bias = optionalKnown(lifter, node, 3);
   const mask = maskFinding(lifter, node, { heads, bias, causal });
   const softcap = floatAttribute(node, "softcap", 0);
-  const at = (count_: number, width: number, tokens: number): HeadsOperand["at"] => (headsFirst ? (head, t, d) => (head * tokens + t) * width + d : inRows(count_, width));
+  const at = (count_: number, width: number, tokens: number): HeadsOperand["at"] =>
+    headsFirst ? (head, t, d) => (head * tokens + t) * width + d : inRows(count_, width);
   return fused(lifter, node, {
     operands: [
       { form: q, heads, size, at: at(heads, size, sequence) },
@@ -149,7 +193,12 @@ export const liftAttention: Lift = (lifter, node) => {
       { form: v, heads: kvHeads, size: valueSize, at: at(kvHeads, valueSize, keys) },
     ],
     ...(withPast ? { pastInputs: [4, 5] as [number, number] } : {}),
-    spec: { scale: floatAttribute(node, "scale", 0) || 1 / Math.sqrt(size), softcap: softcap === 0 ? null : softcap, ...mask, sinks: null },
+    spec: {
+      scale: floatAttribute(node, "scale", 0) || 1 / Math.sqrt(size),
+      softcap: softcap === 0 ? null : softcap,
+      ...mask,
+      sinks: null,
+    },
     dims: headsFirst ? [1, heads, sequence, valueSize] : [1, sequence, heads * valueSize],
   });
 };
@@ -164,10 +213,27 @@ export interface Fused {
 
 export function fused(lifter: Lifter, node: GraphNode, { operands, pastInputs, spec, dims }: Fused): Value[] {
   const [query, key, value] = operands;
-  const past = pastInputs === undefined ? undefined : { key: pastSource(lifter, node, pastInputs[0]), value: pastSource(lifter, node, pastInputs[1]) };
-  const output = attend(lifter, node.name, { query, key, value, keysHoldPast: past === undefined, ...(past === undefined ? {} : { past }), spec, dims, outputAt: dims.length === 4 ? "heads first" : "in rows" });
+  const past =
+    pastInputs === undefined
+      ? undefined
+      : { key: pastSource(lifter, node, pastInputs[0]), value: pastSource(lifter, node, pastInputs[1]) };
+  const output = attend(lifter, node.name, {
+    query,
+    key,
+    value,
+    keysHoldPast: past === undefined,
+    ...(past === undefined ? {} : { past }),
+    spec,
+    dims,
+    outputAt: dims.length === 4 ? "heads first" : "in rows",
+  });
   const core = lifter.cores.length - 1;
-  const present = (which: "key" | "value", { heads, size }: HeadsOperand): Present => ({ kind: "present", dims: [1, heads, lifter.probe.past + lifter.probe.sequence, size], core, which });
+  const present = (which: "key" | "value", { heads, size }: HeadsOperand): Present => ({
+    kind: "present",
+    dims: [1, heads, lifter.probe.past + lifter.probe.sequence, size],
+    core,
+    which,
+  });
   return [output, present("key", key), present("value", value)];
 }
 
@@ -176,20 +242,44 @@ function pastSource(lifter: Lifter, node: GraphNode, input: number): number {
   if (lifter.probe.shapesOnly) return -1;
   const source = form.terms[0]?.source;
   const whole = form.terms.length === 1 && form.terms[0]!.index.every((index, i) => index === i);
-  if (typeof source !== "number" || source >= 0 || !whole) throw new Unliftable(node.name, `${node.opType} with a past that is not a graph input as it is`);
+  if (typeof source !== "number" || source >= 0 || !whole)
+    throw new Unliftable(node.name, `${node.opType} with a past that is not a graph input as it is`);
   return source;
 }
 
-export function maskFinding(lifter: Lifter, node: GraphNode, { heads, bias, causal }: { heads: number; bias: Known | null; causal: boolean }): MaskFinding {
+export function maskFinding(
+  lifter: Lifter,
+  node: GraphNode,
+  { heads, bias, causal }: { heads: number; bias: Known | null; causal: boolean },
+): MaskFinding {
   const { past, sequence } = lifter.probe;
   const none: Form = shapeOnly([]);
-  let scores: Scores = { kind: "scores", dims: [1, heads, sequence, past + sequence], query: none, key: none, scale: 1, softcap: null, bias: null, sinks: null, capped: false };
+  let scores: Scores = {
+    kind: "scores",
+    dims: [1, heads, sequence, past + sequence],
+    query: none,
+    key: none,
+    scale: 1,
+    softcap: null,
+    bias: null,
+    sinks: null,
+    capped: false,
+  };
   if (causal) {
-    const data = Float64Array.from({ length: sequence * (past + sequence) }, (_, i) => (i % (past + sequence) > past + Math.floor(i / (past + sequence)) ? -Infinity : 0));
+    const data = Float64Array.from({ length: sequence * (past + sequence) }, (_, i) =>
+      i % (past + sequence) > past + Math.floor(i / (past + sequence)) ? -Infinity : 0,
+    );
     scores = { ...scores, bias: { dims: [sequence, past + sequence], data } };
   }
   if (bias !== null && bias.type === "bool") {
-    const low: Known = { kind: "known", dims: [], type: "float", read: () => Float64Array.of(-Infinity), weight: null, table: null };
+    const low: Known = {
+      kind: "known",
+      dims: [],
+      type: "float",
+      read: () => Float64Array.of(-Infinity),
+      weight: null,
+      table: null,
+    };
     scores = hideScores(node, scores, { condition: bias, fill: low, hideWhere: 0 });
   } else if (bias !== null) scores = addToScores(node, scores, bias);
   return recogniseMask(scores, heads, lifter.probe, node.name);
@@ -201,12 +291,20 @@ export function inRows(heads: number, size: number): HeadsOperand["at"] {
 }
 
 /** Heads `start / size` and on of rows that hold several parts. */
-export function part(lifter: Lifter, form: Form, { start, heads, size }: { start: number; heads: number; size: number }): Form {
+export function part(
+  lifter: Lifter,
+  form: Form,
+  { start, heads, size }: { start: number; heads: number; size: number },
+): Form {
   const width = heads * size;
   const dims = [1, lifter.probe.sequence, width];
   if (form.terms.length === 0) return shapeOnly(dims, form.factors);
   const whole = form.dims[2]!;
-  const pick = (array: Int32Array): Int32Array => Int32Array.from({ length: lifter.probe.sequence * width }, (_, i) => array[Math.floor(i / width) * whole + start + (i % width)]!);
+  const pick = (array: Int32Array): Int32Array =>
+    Int32Array.from(
+      { length: lifter.probe.sequence * width },
+      (_, i) => array[Math.floor(i / width) * whole + start + (i % width)]!,
+    );
   const positions = pick(Int32Array.from({ length: form.terms[0]!.index.length }, (_, i) => i));
   const terms = form.terms.map(({ source, index, factor }) => ({
     source: typeof source === "number" ? source : pick(source),

@@ -9,8 +9,16 @@ import { computedWeight, reshapeWeight, transposeWeight, type Weight } from "./w
 export const liftMatMul: Lift = (lifter, node) => {
   const x = formAt(lifter, node, 0);
   const given = weightAt(lifter, node, 1);
-  if (given.dims.includes(0)) return [lazyKnown([...x.dims.slice(0, -1), given.dims.at(-1)!], "float", () => new Float64Array(count(x.dims.slice(0, -1)) * given.dims.at(-1)!))];
-  if (given.dims.length !== 2) throw new Unliftable(node.name, `${node.opType} with a weight of ${given.dims.length} dims`);
+  if (given.dims.includes(0))
+    return [
+      lazyKnown(
+        [...x.dims.slice(0, -1), given.dims.at(-1)!],
+        "float",
+        () => new Float64Array(count(x.dims.slice(0, -1)) * given.dims.at(-1)!),
+      ),
+    ];
+  if (given.dims.length !== 2)
+    throw new Unliftable(node.name, `${node.opType} with a weight of ${given.dims.length} dims`);
   const transposed = intAttribute(node, "transB", 0) === 1;
   const alpha = floatAttribute(node, "alpha", 1);
   const weight = transposed ? transposeWeight(given) : given;
@@ -19,7 +27,8 @@ export const liftMatMul: Lift = (lifter, node) => {
   const scaled = alpha === 1 ? out : scaleForm(out, alpha);
   const bias = node.opType === "Gemm" ? optionalValue(lifter, node, 2) : null;
   if (bias === null) return [scaled];
-  if (floatAttribute(node, "beta", 1) !== 1 || alpha !== 1) throw new Unliftable(node.name, "Gemm with a bias and alpha or beta other than 1");
+  if (floatAttribute(node, "beta", 1) !== 1 || alpha !== 1)
+    throw new Unliftable(node.name, "Gemm with a bias and alpha or beta other than 1");
   return [addBias(lifter, node, { x: scaled, bias: knownAt(lifter, node, 2) })];
 };
 
@@ -31,11 +40,16 @@ export const liftMatMulNBits: Lift = (lifter, node) => {
   const bits = intAttribute(node, "bits", 4);
   const blockSize = intAttribute(node, "block_size", 32);
   const blocks = Math.ceil(inputWidth / blockSize);
-  if (intAttribute(node, "weight_prepacked", 0) !== 0) throw new Unliftable(node.name, "MatMulNBits with weights packed for one kind of GPU");
+  if (intAttribute(node, "weight_prepacked", 0) !== 0)
+    throw new Unliftable(node.name, "MatMulNBits with weights packed for one kind of GPU");
   if (optionalValue(lifter, node, 4) !== null) throw new Unliftable(node.name, "MatMulNBits with a group index");
   const packed = (input: number, columns: number): Weight => {
     const weight = weightAt(lifter, node, input);
-    if (count(weight.dims) !== width * columns) throw new Unliftable(node.name, `MatMulNBits input ${input} has [${weight.dims.join(", ")}], not ${width}×${columns}`);
+    if (count(weight.dims) !== width * columns)
+      throw new Unliftable(
+        node.name,
+        `MatMulNBits input ${input} has [${weight.dims.join(", ")}], not ${width}×${columns}`,
+      );
     return reshapeWeight(weight, [width, columns]);
   };
   const weights: Record<string, Weight> = {
@@ -58,17 +72,30 @@ export const liftMatMulBnb4: Lift = (lifter, node) => {
   const x = formAt(lifter, node, 0);
   const [inputWidth, width] = [intAttribute(node, "K", 0), intAttribute(node, "N", 0)];
   const blockSize = intAttribute(node, "block_size", 64);
-  if (intAttribute(node, "training_mode", 0) !== 0 || intAttribute(node, "transB", 1) !== 1) throw new Unliftable(node.name, "MatMulBnb4 of another layout");
-  if (inputWidth % blockSize !== 0) throw new Unliftable(node.name, "MatMulBnb4 with blocks that run over the end of a row");
-  const weights = { weight: reshapeWeight(weightAt(lifter, node, 1), [width, inputWidth / 2]), scales: reshapeWeight(weightAt(lifter, node, 2), [width, inputWidth / blockSize]) };
-  return [linear(lifter, node, { x, weights, width, attributes: { bits: 4, blockSize, inputWidth, bnb4: intAttribute(node, "quant_type", 1) } })];
+  if (intAttribute(node, "training_mode", 0) !== 0 || intAttribute(node, "transB", 1) !== 1)
+    throw new Unliftable(node.name, "MatMulBnb4 of another layout");
+  if (inputWidth % blockSize !== 0)
+    throw new Unliftable(node.name, "MatMulBnb4 with blocks that run over the end of a row");
+  const weights = {
+    weight: reshapeWeight(weightAt(lifter, node, 1), [width, inputWidth / 2]),
+    scales: reshapeWeight(weightAt(lifter, node, 2), [width, inputWidth / blockSize]),
+  };
+  return [
+    linear(lifter, node, {
+      x,
+      weights,
+      width,
+      attributes: { bits: 4, blockSize, inputWidth, bnb4: intAttribute(node, "quant_type", 1) },
+    }),
+  ];
 };
 
 /** Rows of a table by token id: the embedding. Rows by position stay numbers until something needs them as rows. */
 export const liftGather: Lift = (lifter, node) => {
   const table = weightAt(lifter, node, 0);
   const ids = formAt(lifter, node, 1);
-  if (intAttribute(node, "axis", 0) !== 0 || table.dims.length !== 2) throw new Unliftable(node.name, "Gather by token of other than the rows of a matrix");
+  if (intAttribute(node, "axis", 0) !== 0 || table.dims.length !== 2)
+    throw new Unliftable(node.name, "Gather by token of other than the rows of a matrix");
   return [embed(lifter, node, { ids, weights: { table }, width: table.dims[1]! })];
 };
 
@@ -81,11 +108,15 @@ export const liftGatherBlockQuantized: Lift = (lifter, node) => {
   const scales = weightAt(lifter, node, 2);
   const packedPerByte = given.tensor.dtype === "uint8" ? 8 / bits : 1;
   if (intAttribute(node, "gather_axis", 0) !== 0 || given.dims.length !== 2) {
-    throw new Unliftable(node.name, `GatherBlockQuantized of a ${given.tensor.dtype} table with ${given.dims.length} dims`);
+    throw new Unliftable(
+      node.name,
+      `GatherBlockQuantized of a ${given.tensor.dtype} table with ${given.dims.length} dims`,
+    );
   }
   const width = given.dims[1]! * packedPerByte;
   const quantizeAxis = intAttribute(node, "quantize_axis", 1);
-  if (quantizeAxis !== 1 && quantizeAxis !== -1) throw new Unliftable(node.name, "GatherBlockQuantized along the vocabulary");
+  if (quantizeAxis !== 1 && quantizeAxis !== -1)
+    throw new Unliftable(node.name, "GatherBlockQuantized along the vocabulary");
   const weights: Record<string, Weight> = { table: given, scales };
   if (optionalValue(lifter, node, 3) !== null) weights["zeroPoints"] = weightAt(lifter, node, 3);
   return [embed(lifter, node, { ids, weights, width, attributes: { bits, blockSize } })];
@@ -94,13 +125,25 @@ export const liftGatherBlockQuantized: Lift = (lifter, node) => {
 interface RowsByWeight {
   weights: Record<string, Weight>;
   width: number;
-  attributes?: { bits?: number; blockSize?: number; accuracyLevel?: number; inputWidth?: number; dynamic?: boolean; bnb4?: number };
+  attributes?: {
+    bits?: number;
+    blockSize?: number;
+    accuracyLevel?: number;
+    inputWidth?: number;
+    dynamic?: boolean;
+    bnb4?: number;
+  };
 }
 
-export function linear(lifter: Lifter, node: GraphNode, { x, weights, width, attributes = undefined }: RowsByWeight & { x: Form }): Form {
+export function linear(
+  lifter: Lifter,
+  node: GraphNode,
+  { x, weights, width, attributes }: RowsByWeight & { x: Form },
+): Form {
   const dims = [...x.dims.slice(0, -1), width];
   const inputWidth = attributes?.inputWidth ?? weights["weight"]!.dims[0]!;
-  if (x.dims.at(-1) !== inputWidth) throw new Unliftable(node.name, `${node.opType} of rows of ${x.dims.at(-1)} with a weight for ${inputWidth}`);
+  if (x.dims.at(-1) !== inputWidth)
+    throw new Unliftable(node.name, `${node.opType} of rows of ${x.dims.at(-1)} with a weight for ${inputWidth}`);
   if (lifter.probe.shapesOnly) return shapeOnly(dims);
   const view = rowsOf(lifter.program, x, node);
   if (view.width !== inputWidth) throw new Unliftable(node.name, `${node.opType} works on part of a row`);
@@ -108,7 +151,11 @@ export function linear(lifter: Lifter, node: GraphNode, { x, weights, width, att
   return formOfRows(lifter.program, id, view.tokens, dims);
 }
 
-function embed(lifter: Lifter, node: GraphNode, { ids, weights, width, attributes = undefined }: RowsByWeight & { ids: Form }): Form {
+function embed(
+  lifter: Lifter,
+  node: GraphNode,
+  { ids, weights, width, attributes }: RowsByWeight & { ids: Form },
+): Form {
   const dims = [...ids.dims, width];
   if (lifter.probe.shapesOnly) return shapeOnly(dims);
   const view = rowsOf(lifter.program, ids, node);
@@ -123,16 +170,35 @@ function addBias(lifter: Lifter, node: GraphNode, { x, bias }: { x: Form; bias: 
 }
 
 /** x ∘ vector along the last axis; `operand` is a weight or a small constant. */
-export function vectorOperation(lifter: Lifter, node: GraphNode, { x, operand, operation }: { x: Form; operand: Known; operation: string }): Form {
+export function vectorOperation(
+  lifter: Lifter,
+  node: GraphNode,
+  { x, operand, operation }: { x: Form; operand: Known; operation: string },
+): Form {
   if (lifter.probe.shapesOnly) return shapeOnly(x.dims);
-  return inTokenOrder(lifter.program, { forms: [x], sequence: lifter.probe.sequence }, ([ordered]) => vectorRows(lifter, node, { x: ordered!, operand, operation }));
+  return inTokenOrder(lifter.program, { forms: [x], sequence: lifter.probe.sequence }, ([ordered]) =>
+    vectorRows(lifter, node, { x: ordered!, operand, operation }),
+  );
 }
 
-function vectorRows(lifter: Lifter, node: GraphNode, { x, operand, operation }: { x: Form; operand: Known; operation: string }): Form {
+function vectorRows(
+  lifter: Lifter,
+  node: GraphNode,
+  { x, operand, operation }: { x: Form; operand: Known; operation: string },
+): Form {
   const view = rowsOf(lifter.program, x, node);
   const length = count(operand.dims);
-  const weight = operand.weight === null ? computedWeight(operand.read(), [length], "float32") : reshapeWeight(operand.weight, [length]);
-  const id = lifter.program.add({ op: "vector", inputs: [view.node], width: view.width, attributes: { function: operation }, weights: { operand: weight } });
+  const weight =
+    operand.weight === null
+      ? computedWeight(operand.read(), [length], "float32")
+      : reshapeWeight(operand.weight, [length]);
+  const id = lifter.program.add({
+    op: "vector",
+    inputs: [view.node],
+    width: view.width,
+    attributes: { function: operation },
+    weights: { operand: weight },
+  });
   return formOfRows(lifter.program, id, view.tokens, x.dims);
 }
 
@@ -140,9 +206,16 @@ function vectorRows(lifter: Lifter, node: GraphNode, { x, operand, operation }: 
 export function positionRows(lifter: Lifter, node: GraphNode, value: Known): Form {
   const { weight, offset } = value.table!;
   if (lifter.probe.shapesOnly) return shapeOnly(value.dims);
-  const id = lifter.program.add({ op: "embed", inputs: [], width: weight.dims[1]!, attributes: { offset }, weights: { table: weight } });
+  const id = lifter.program.add({
+    op: "embed",
+    inputs: [],
+    width: weight.dims[1]!,
+    attributes: { offset },
+    weights: { table: weight },
+  });
   const tokens = Int32Array.from({ length: lifter.probe.sequence }, (_, token) => token);
-  if (count(value.dims) !== tokens.length * weight.dims[1]!) throw new Unliftable(node.name, "position rows for other than the new tokens");
+  if (count(value.dims) !== tokens.length * weight.dims[1]!)
+    throw new Unliftable(node.name, "position rows for other than the new tokens");
   return formOfRows(lifter.program, id, tokens, value.dims);
 }
 

@@ -50,19 +50,30 @@ export interface Normalisation {
 export function normOf(lifter: Lifter, node: GraphNode, normalisation: Normalisation): Form {
   const { x, weight } = normalisation;
   const size = x.dims.at(-1)!;
-  if (count(weight.dims) !== size) throw new Unliftable(node.name, `${node.opType} of rows of ${size} with ${count(weight.dims)} weights`);
+  if (count(weight.dims) !== size)
+    throw new Unliftable(node.name, `${node.opType} of rows of ${size} with ${count(weight.dims)} weights`);
   if (lifter.probe.shapesOnly) return shapeOnly(x.dims);
-  return inTokenOrder(lifter.program, { forms: [x], sequence: lifter.probe.sequence }, ([ordered]) => normRows(lifter, node, { ...normalisation, x: ordered! }));
+  return inTokenOrder(lifter.program, { forms: [x], sequence: lifter.probe.sequence }, ([ordered]) =>
+    normRows(lifter, node, { ...normalisation, x: ordered! }),
+  );
 }
 
 function normRows(lifter: Lifter, node: GraphNode, { x, weight, bias, kind, epsilon }: Normalisation): Form {
   const size = x.dims.at(-1)!;
   const view = rowsOf(lifter.program, x, node);
   const weights = { weight: vector(weight, size), ...(bias === null ? {} : { bias: vector(bias, size) }) };
-  const id = lifter.program.add({ op: "norm", inputs: [view.node], width: view.width, attributes: { kind, epsilon, groups: view.width / size }, weights });
+  const id = lifter.program.add({
+    op: "norm",
+    inputs: [view.node],
+    width: view.width,
+    attributes: { kind, epsilon, groups: view.width / size },
+    weights,
+  });
   return formOfRows(lifter.program, id, view.tokens, x.dims);
 }
 
 function vector(value: Known, length: number): Weight {
-  return value.weight === null ? computedWeight(value.read(), [length], "float32") : reshapeWeight(value.weight, [length]);
+  return value.weight === null
+    ? computedWeight(value.read(), [length], "float32")
+    : reshapeWeight(value.weight, [length]);
 }

@@ -9,7 +9,10 @@ const HIDES = -9_999;
 export function scaleScores(scores: Scores, by: number): Scores {
   if (!scores.capped) {
     // −Infinity · by stays; slopes added before the scaling are scaled with it. 0 · by must not become NaN.
-    const bias = scores.bias === null ? null : { ...scores.bias, data: scores.bias.data.map((each) => (each === 0 ? 0 : each * by)) };
+    const bias =
+      scores.bias === null
+        ? null
+        : { ...scores.bias, data: scores.bias.data.map((each) => (each === 0 ? 0 : each * by)) };
     return { ...scores, scale: scores.scale * by, bias };
   }
   if (scores.bias !== null) throw new Unliftable("attention", "a softcap after the mask");
@@ -18,7 +21,8 @@ export function scaleScores(scores: Scores, by: number): Scores {
 }
 
 export function tanhOfScores(scores: Scores): Scores {
-  if (scores.bias !== null || scores.softcap !== null) throw new Unliftable("attention", "Tanh on scores after their mask");
+  if (scores.bias !== null || scores.softcap !== null)
+    throw new Unliftable("attention", "Tanh on scores after their mask");
   return { ...scores, capped: true };
 }
 
@@ -26,14 +30,24 @@ export function addToScores(node: GraphNode, scores: Scores, mask: Known): Score
   const dims = scores.bias === null ? mask.dims : broadcastDims(scores.bias.dims, mask.dims, node);
   broadcastDims(scores.dims, dims, node);
   const added = spread(mask, dims).map((each) => (each <= HIDES ? -Infinity : each));
-  const data = scores.bias === null ? added : spread({ ...mask, dims: scores.bias.dims, read: () => scores.bias!.data }, dims).map((each, i) => each + added[i]!);
+  const data =
+    scores.bias === null
+      ? added
+      : spread({ ...mask, dims: scores.bias.dims, read: () => scores.bias!.data }, dims).map(
+          (each, i) => each + added[i]!,
+        );
   return { ...scores, bias: { dims, data } };
 }
 
 /** Where(condition, scores, fill) and its mirror: −Infinity where the fill stands. */
-export function hideScores(node: GraphNode, scores: Scores, { condition, fill, hideWhere }: { condition: Known; fill: Known; hideWhere: 0 | 1 }): Scores {
+export function hideScores(
+  node: GraphNode,
+  scores: Scores,
+  { condition, fill, hideWhere }: { condition: Known; fill: Known; hideWhere: 0 | 1 },
+): Scores {
   const value = scalarOf(fill);
-  if (value === null || value > HIDES) throw new Unliftable(node.name, "Where fills attention scores with other than a large negative number");
+  if (value === null || value > HIDES)
+    throw new Unliftable(node.name, "Where fills attention scores with other than a large negative number");
   const hidden = condition.read().map((each) => ((each !== 0) === (hideWhere === 1) ? -Infinity : 0));
   return addToScores(node, scores, { ...condition, type: "float", read: () => hidden });
 }

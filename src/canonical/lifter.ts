@@ -39,7 +39,12 @@ export type Lift = (lifter: Lifter, node: GraphNode) => Value[];
 export function valueOf(lifter: Lifter, node: GraphNode, input: number): Value {
   const name = node.inputs[input];
   const value = name === undefined || name === "" ? undefined : lifter.values.get(name);
-  if (value === undefined) throw new Unliftable(node.name, `${node.opType} needs input ${input}${name === undefined || name === "" ? "" : ` (${name})`}, and the export leaves it out`, { broken: true });
+  if (value === undefined)
+    throw new Unliftable(
+      node.name,
+      `${node.opType} needs input ${input}${name === undefined || name === "" ? "" : ` (${name})`}, and the export leaves it out`,
+      { broken: true },
+    );
   return value;
 }
 
@@ -50,13 +55,15 @@ export function optionalValue(lifter: Lifter, node: GraphNode, input: number): V
 
 export function formAt(lifter: Lifter, node: GraphNode, input: number): Form {
   const value = valueOf(lifter, node, input);
-  if (value.kind !== "form") throw new Unliftable(node.name, `${node.opType} with a ${value.kind} value as input ${input}`);
+  if (value.kind !== "form")
+    throw new Unliftable(node.name, `${node.opType} with a ${value.kind} value as input ${input}`);
   return value;
 }
 
 export function knownAt(lifter: Lifter, node: GraphNode, input: number): Known {
   const value = valueOf(lifter, node, input);
-  if (value.kind !== "known") throw new Unliftable(node.name, `${node.opType} with an input ${input} that depends on the text`);
+  if (value.kind !== "known")
+    throw new Unliftable(node.name, `${node.opType} with an input ${input} that depends on the text`);
   return value;
 }
 
@@ -66,6 +73,7 @@ export function optionalKnown(lifter: Lifter, node: GraphNode, input: number): K
 
 export function weightAt(lifter: Lifter, node: GraphNode, input: number): NonNullable<Known["weight"]> {
   const value = knownAt(lifter, node, input);
-  if (value.weight === null) throw new Unliftable(node.name, `${node.opType} with input ${input} computed in the graph, not a weight`);
+  if (value.weight === null)
+    throw new Unliftable(node.name, `${node.opType} with input ${input} computed in the graph, not a weight`);
   return value.weight;
 }

@@ -64,5 +64,10 @@ export const LIFTS: Record<string, Lift> = {
   "com.microsoft.Gelu": liftGelu,
   "com.microsoft.FastGelu": liftGelu,
   ...Object.fromEntries(["Add", "Sub", "Mul", "Div", "Pow", "Min", "Max"].map((name) => [name, liftBinary])),
-  ...Object.fromEntries(["Sigmoid", "Tanh", "Erf", "Exp", "Relu", "Sqrt", "Reciprocal", "Softplus", "Abs", "Neg"].map((name) => [name, liftUnary])),
+  ...Object.fromEntries(
+    ["Sigmoid", "Tanh", "Erf", "Exp", "Relu", "Sqrt", "Reciprocal", "Softplus", "Abs", "Neg"].map((name) => [
+      name,
+      liftUnary,
+    ]),
+  ),
 };

@@ -24,15 +24,19 @@ export function recogniseMask(scores: Scores, heads: number, probe: Probe, node:
       const own = past + s;
       let first = own;
       while (first > 0 && biasAt(scores, head, s, first - 1) > -Infinity) first--;
-      if (biasAt(scores, head, s, own) === -Infinity) throw new Unliftable(node, `the mask hides position ${own} from itself`);
+      if (biasAt(scores, head, s, own) === -Infinity)
+        throw new Unliftable(node, `the mask hides position ${own} from itself`);
       for (let t = 0; t < total; t++) {
         const visible = biasAt(scores, head, s, t) > -Infinity;
-        if (visible !== (t >= first && t <= own)) throw new Unliftable(node, `the mask is neither causal nor a sliding window at query ${own}, key ${t}`);
+        if (visible !== (t >= first && t <= own))
+          throw new Unliftable(node, `the mask is neither causal nor a sliding window at query ${own}, key ${t}`);
       }
       if (first > 0) {
-        if (window !== null && window !== own - first + 1) throw new Unliftable(node, "the mask's window changes from query to query");
+        if (window !== null && window !== own - first + 1)
+          throw new Unliftable(node, "the mask's window changes from query to query");
         window = own - first + 1;
-      } else if (window !== null && own + 1 > window) throw new Unliftable(node, "the mask's window changes from query to query");
+      } else if (window !== null && own + 1 > window)
+        throw new Unliftable(node, "the mask's window changes from query to query");
       slopes[head] = slopeAt(scores, { head, s, own, first, fallback: slopes[head]! }, node);
     }
   }
@@ -42,12 +46,17 @@ export function recogniseMask(scores: Scores, heads: number, probe: Probe, node:
 }
 
 /** The bias may only be linear in the key's position: its slope is ALiBi's; a constant shift does not change a softmax. */
-function slopeAt(scores: Scores, { head, s, own, first, fallback }: { head: number; s: number; own: number; first: number; fallback: number }, node: string): number {
+function slopeAt(
+  scores: Scores,
+  { head, s, own, first, fallback }: { head: number; s: number; own: number; first: number; fallback: number },
+  node: string,
+): number {
   if (own - first < 1) return fallback;
   const at = (t: number): number => biasAt(scores, head, s, t);
   const slope = (at(own) - at(first)) / (own - first);
   for (let t = first; t <= own; t++) {
-    if (Math.abs(at(t) - (at(own) + slope * (t - own))) > 1e-3 * Math.max(1, Math.abs(at(t)))) throw new Unliftable(node, `the mask adds ${at(t)} to the score of key ${t}`);
+    if (Math.abs(at(t) - (at(own) + slope * (t - own))) > 1e-3 * Math.max(1, Math.abs(at(t))))
+      throw new Unliftable(node, `the mask adds ${at(t)} to the score of key ${t}`);
   }
   return Math.fround(slope);
 }

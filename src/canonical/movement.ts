@@ -70,7 +70,8 @@ function reshape(node: GraphNode, dims: number[], target: number[]): number[] {
   const out = target.map((dim, axis) => (dim === 0 && !zeroIsZero ? dims[axis]! : dim));
   const open = out.indexOf(-1);
   if (open >= 0) out[open] = count(dims) / count(out.filter((_, axis) => axis !== open));
-  if (count(out) !== count(dims) || !out.every(Number.isInteger)) throw new Unliftable(node.name, `Reshape of [${dims.join(", ")}] to [${target.join(", ")}] does not fit`);
+  if (count(out) !== count(dims) || !out.every(Number.isInteger))
+    throw new Unliftable(node.name, `Reshape of [${dims.join(", ")}] to [${target.join(", ")}] does not fit`);
   return out;
 }
 
@@ -88,7 +89,8 @@ function slice(node: GraphNode, dims: number[], parameters: Parameters): Movemen
   axes.forEach((axis, i) => {
     const dim = dims[axis]!;
     const step = steps[i]!;
-    const clamp = (value: number, low: number, high: number): number => Math.min(Math.max(value < 0 ? value + dim : value, low), high);
+    const clamp = (value: number, low: number, high: number): number =>
+      Math.min(Math.max(value < 0 ? value + dim : value, low), high);
     const start = step > 0 ? clamp(starts[i]!, 0, dim) : clamp(starts[i]!, 0, dim - 1);
     // ONNX Runtime takes the largest integer as "to the end" in either direction.
     const open = ends[i] === 2 ** 31 - 1 || ends[i]! >= 2 ** 63 - 1;
@@ -98,7 +100,11 @@ function slice(node: GraphNode, dims: number[], parameters: Parameters): Movemen
   });
   const strides = stridesOf(dims);
   const offset = from.reduce((sum, { start }, axis) => sum + start * strides[axis]!, 0);
-  return strided(out, strides.map((stride, axis) => stride * from[axis]!.step), offset);
+  return strided(
+    out,
+    strides.map((stride, axis) => stride * from[axis]!.step),
+    offset,
+  );
 }
 
 function split(node: GraphNode, dims: number[], parameters: Parameters): Movement[] {
@@ -140,7 +146,11 @@ function concat(axisGiven: number, dims: number[][]): Movement {
 
 export function transposition(dims: number[], order: number[]): Movement {
   const strides = stridesOf(dims);
-  return strided(order.map((axis) => dims[axis]!), order.map((axis) => strides[axis]!), 0);
+  return strided(
+    order.map((axis) => dims[axis]!),
+    order.map((axis) => strides[axis]!),
+    0,
+  );
 }
 
 export function keep(dims: number[]): Movement {
@@ -152,7 +162,11 @@ export function broadcastTo(from: number[], to: number[]): Movement {
   if (from.length === to.length && from.every((dim, axis) => dim === to[axis])) return keep(to);
   const strides = stridesOf(from);
   const lead = to.length - from.length;
-  return strided(to, to.map((_, axis) => (axis < lead || from[axis - lead] === 1 ? 0 : strides[axis - lead]!)), 0);
+  return strided(
+    to,
+    to.map((_, axis) => (axis < lead || from[axis - lead] === 1 ? 0 : strides[axis - lead]!)),
+    0,
+  );
 }
 
 export function broadcastDims(a: readonly number[], b: readonly number[], node: GraphNode): number[] {
@@ -168,7 +182,12 @@ export function broadcastDims(a: readonly number[], b: readonly number[], node: 
 }
 
 /** Picks `indices` along `axis`; indices may have any rank (ONNX Gather). */
-export function gatherMovement(dims: number[], indexDims: number[], indices: ArrayLike<number>, axis: number): Movement {
+export function gatherMovement(
+  dims: number[],
+  indexDims: number[],
+  indices: ArrayLike<number>,
+  axis: number,
+): Movement {
   const inner = count(dims.slice(axis + 1));
   const outer = count(dims.slice(0, axis));
   const out = [...dims.slice(0, axis), ...indexDims, ...dims.slice(axis + 1)];

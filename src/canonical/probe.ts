@@ -52,11 +52,20 @@ function roleOf(input: ValueInfo): Omit<InputRole, "name"> {
 
 /** The names under which exporters give back what this past input becomes. */
 export function continuationNames(past: string): string[] {
-  return [past.replace("past_key_values", "present"), past.replace("past", "present"), past.replace("past_key_values", "present_key_values"), `updated_${past}`].filter((name) => name !== past);
+  return [
+    past.replace("past_key_values", "present"),
+    past.replace("past", "present"),
+    past.replace("past_key_values", "present_key_values"),
+    `updated_${past}`,
+  ].filter((name) => name !== past);
 }
 
 /** The values of all graph inputs at `probe`; past inputs get source −1−i in the order of `past`. */
-export function feedInputs(model: OnnxModel, probe: Probe, options: { program: RowProgram; hints: ModelHints }): { values: Map<string, Value>; past: PastInput[] } {
+export function feedInputs(
+  model: OnnxModel,
+  probe: Probe,
+  options: { program: RowProgram; hints: ModelHints },
+): { values: Map<string, Value>; past: PastInput[] } {
   const { past, sequence } = probe;
   const values = new Map<string, Value>();
   const pastInputs: PastInput[] = [];
@@ -69,7 +78,14 @@ export function feedInputs(model: OnnxModel, probe: Probe, options: { program: R
     } else if (role === "mask") {
       values.set(name, known([1, past + sequence], "int", new Float64Array(past + sequence).fill(1)));
     } else if (role === "positions") {
-      values.set(name, known([1, sequence], "int", Float64Array.from({ length: sequence }, (_, i) => past + i)));
+      values.set(
+        name,
+        known(
+          [1, sequence],
+          "int",
+          Float64Array.from({ length: sequence }, (_, i) => past + i),
+        ),
+      );
     } else if (role === "constant") {
       const scalar = dims?.length === 0 ? [] : [1];
       values.set(name, known(scalar, byName.get(name)!.dtype === "bool" ? "bool" : "int", Float64Array.of(value!)));
@@ -79,15 +95,21 @@ export function feedInputs(model: OnnxModel, probe: Probe, options: { program: R
       pastInputs.push({ name, dims: full });
     }
   }
-  if (!Array.from(values.values()).some((value) => value.kind === "form")) throw new Unliftable("inputs", "no token ids input");
-  if (pastInputs.length === 0) throw new Unliftable("inputs", "no past key-value inputs: the graph cannot continue a sequence");
+  if (!Array.from(values.values()).some((value) => value.kind === "form"))
+    throw new Unliftable("inputs", "no token ids input");
+  if (pastInputs.length === 0)
+    throw new Unliftable("inputs", "no past key-value inputs: the graph cannot continue a sequence");
   return { values, past: pastInputs };
 }
 
 /** [1, heads, past, width]; [2, 1, heads, past, width] where one input holds keys and values. */
 function pastDims({ name, dims }: ValueInfo, { past, headSize }: { past: number; headSize: number | null }): number[] {
   const [heads, width] = [dims?.at(-3), typeof dims?.at(-1) === "number" ? dims.at(-1) : headSize];
-  if (typeof heads !== "number" || typeof width !== "number") throw new Unliftable(name, `the size of a head of ${name} is given neither in the graph nor in a configuration file`);
+  if (typeof heads !== "number" || typeof width !== "number")
+    throw new Unliftable(
+      name,
+      `the size of a head of ${name} is given neither in the graph nor in a configuration file`,
+    );
   return [...(dims!.length === 5 ? [2, 1] : [1]), heads, past, width];
 }
 
@@ -100,5 +122,10 @@ export function layersOf(past: readonly { dims: readonly unknown[] }[]): number 
 export function wholeSource(source: number, dims: number[], probe: Probe): Value {
   if (probe.shapesOnly) return { kind: "form", dims, terms: [], factors: [] };
   const length = dims.reduce((product, dim) => product * dim, 1);
-  return { kind: "form", dims, terms: [{ source, index: Int32Array.from({ length }, (_, i) => i), factor: 1 }], factors: [] };
+  return {
+    kind: "form",
+    dims,
+    terms: [{ source, index: Int32Array.from({ length }, (_, i) => i), factor: 1 }],
+    factors: [],
+  };
 }

@@ -18,7 +18,10 @@ const tolerance = (position: number): number => 4e-6 + position * 1.3e-7;
  * Recognises rotary position embedding from what it multiplies by at positions past, past+1, …: which elements pair
  * up, and inverse frequencies that reproduce the angles — first θ^(−2i/dim), then a vector of the file, then tables.
  */
-export function recogniseRotary(heads: Heads, options: { past: number; vectors: Float32Array[]; node: string }): RotaryFinding {
+export function recogniseRotary(
+  heads: Heads,
+  options: { past: number; vectors: Float32Array[]; node: string },
+): RotaryFinding {
   const { node, past } = options;
   const pairs = readPairs(heads, node);
   const { dim, interleaved, angles, magnitude, passFactor } = pairs;
@@ -26,17 +29,29 @@ export function recogniseRotary(heads: Heads, options: { past: number; vectors: 
   const spec = { dim, interleaved, scale: passFactor === null ? 1 : magnitude / passFactor };
   const factor = passFactor ?? magnitude;
   const fits = (values: ArrayLike<number>): boolean =>
-    angles.every((row, s) => row.every((angle, i) => Math.abs(wrap(angle - Math.fround((past + s) * values[i]!))) < tolerance(past + s)));
+    angles.every((row, s) =>
+      row.every((angle, i) => Math.abs(wrap(angle - Math.fround((past + s) * values[i]!))) < tolerance(past + s)),
+    );
   const even = magnitudes(heads, pairs).every((each) => Math.abs(each - magnitude) < magnitude * 1e-5);
   for (const theta of even ? thetaCandidates(estimate, dim) : []) {
-    if (fits(inverseFrequencies(theta, dim))) return { rotary: { ...spec, frequencies: { kind: "theta", theta } }, tables: null, factor };
+    if (fits(inverseFrequencies(theta, dim)))
+      return { rotary: { ...spec, frequencies: { kind: "theta", theta } }, tables: null, factor };
   }
   const exact = options.vectors.find((vector) => even && vector.length === dim / 2 && fits(vector));
-  if (exact !== undefined) return { rotary: { ...spec, frequencies: { kind: "list", values: Array.from(exact) } }, tables: null, factor };
+  if (exact !== undefined)
+    return { rotary: { ...spec, frequencies: { kind: "list", values: Array.from(exact) } }, tables: null, factor };
   const tables = tablesOf(heads, pairs);
-  if (tables === null) throw new Unliftable(node, "rotary embedding whose frequencies are neither powers of one base, nor a constant, nor a table");
+  if (tables === null)
+    throw new Unliftable(
+      node,
+      "rotary embedding whose frequencies are neither powers of one base, nor a constant, nor a table",
+    );
   const placeholder = { name: "", digest: "sha256:" as const, dtype: "float32" as const, dims: [], bytes: 0 };
-  return { rotary: { dim, interleaved, scale: 1, frequencies: { kind: "table", cos: placeholder, sin: placeholder } }, tables: { cos: tables.cos, sin: tables.sin }, factor: tables.factor };
+  return {
+    rotary: { dim, interleaved, scale: 1, frequencies: { kind: "table", cos: placeholder, sin: placeholder } },
+    tables: { cos: tables.cos, sin: tables.sin },
+    factor: tables.factor,
+  };
 }
 
 /** float32 θ^(−2i/dim), as torch computes it. */
@@ -50,13 +65,18 @@ export function inverseFrequencies(theta: number, dim: number): Float32Array {
  * changes its angles with length (dynamic scaling) agrees at short positions only, and must not pass.
  */
 export function agreesFar(rotary: RotarySpec, near: FactorAt, far: FactorAt): boolean {
-  const same = near.factor.dims.join() === far.factor.dims.join() && near.factor.read().every((each, i) => each === far.factor.read()[i]);
+  const same =
+    near.factor.dims.join() === far.factor.dims.join() &&
+    near.factor.read().every((each, i) => each === far.factor.read()[i]);
   if (same) return true;
   if (rotary.frequencies.kind === "table") {
     const [a, b] = [near.factor.table, far.factor.table];
     return a !== null && b !== null && a.offset === b.offset && describeWeight(a.weight) === describeWeight(b.weight);
   }
-  const frequencies = rotary.frequencies.kind === "theta" ? inverseFrequencies(rotary.frequencies.theta, rotary.dim) : Float32Array.from(rotary.frequencies.values);
+  const frequencies =
+    rotary.frequencies.kind === "theta"
+      ? inverseFrequencies(rotary.frequencies.theta, rotary.dim)
+      : Float32Array.from(rotary.frequencies.values);
   return [Math.cos, Math.sin].some((curve) => followsCurve({ rotary, frequencies, curve }, near, far));
 }
 
@@ -67,23 +87,36 @@ export interface FactorAt {
 }
 
 /** Whether every element is the curve of its pair's angle times one common number, up to signs that do not change. */
-function followsCurve({ rotary, frequencies, curve }: { rotary: RotarySpec; frequencies: Float32Array; curve: (x: number) => number }, near: FactorAt, far: FactorAt): boolean {
+function followsCurve(
+  { rotary, frequencies, curve }: { rotary: RotarySpec; frequencies: Float32Array; curve: (x: number) => number },
+  near: FactorAt,
+  far: FactorAt,
+): boolean {
   const width = near.factor.dims.at(-1)!;
   const half = rotary.dim / 2;
   if (width !== far.factor.dims.at(-1)! || (width !== half && width !== rotary.dim)) return false;
   const rows = ({ factor, position }: FactorAt, column: number): { value: number; at: number }[] => {
     const data = factor.read();
     const pair = width === half ? column : rotary.interleaved ? column >> 1 : column % half;
-    return Array.from({ length: data.length / width }, (_, s) => ({ value: data[s * width + column]!, at: curve(Math.fround((position + s) * frequencies[pair]!)) }));
+    return Array.from({ length: data.length / width }, (_, s) => ({
+      value: data[s * width + column]!,
+      at: curve(Math.fround((position + s) * frequencies[pair]!)),
+    }));
   };
   const amplitudes = Array.from({ length: width }, (_, column) => {
     const points = rows(near, column);
-    return points.reduce((sum, { value, at }) => sum + value * at, 0) / points.reduce((sum, { at }) => sum + at * at, 0);
+    return (
+      points.reduce((sum, { value, at }) => sum + value * at, 0) / points.reduce((sum, { at }) => sum + at * at, 0)
+    );
   });
   const common = Math.abs(amplitudes[0]!);
   return amplitudes.every((amplitude, column) => {
     if (!(Math.abs(Math.abs(amplitude) - common) < common * 1e-3)) return false;
-    const fits = (where: FactorAt): boolean => rows(where, column).every(({ value, at }, s) => Math.abs(value - Math.sign(amplitude) * common * at) < 2 * common * tolerance(where.position + s));
+    const fits = (where: FactorAt): boolean =>
+      rows(where, column).every(
+        ({ value, at }, s) =>
+          Math.abs(value - Math.sign(amplitude) * common * at) < 2 * common * tolerance(where.position + s),
+      );
     return fits(near) && fits(far);
   });
 }
@@ -102,7 +135,8 @@ function readPairs(heads: Heads, node: string): Pairs {
   const { size, columns, partners } = heads;
   const rotated = Array.from({ length: size }, (_, d) => partners[d]! >= 0);
   const dim = rotated.filter(Boolean).length;
-  if (dim % 2 !== 0 || rotated.slice(0, dim).includes(false)) throw new Unliftable(node, "rotary embedding of other than the first elements of each head");
+  if (dim % 2 !== 0 || rotated.slice(0, dim).includes(false))
+    throw new Unliftable(node, "rotary embedding of other than the first elements of each head");
   const interleaved = partners[0] === columns[1] && dim > 2;
   const partnerOf = (d: number): number => (interleaved ? d ^ 1 : (d + dim / 2) % dim);
   const first = (i: number): number => (interleaved ? 2 * i : i);
@@ -110,21 +144,32 @@ function readPairs(heads: Heads, node: string): Pairs {
   for (let head = 0; head < heads.heads; head++) {
     for (let d = 0; d < dim; d++) {
       const slot = head * size + d;
-      if (partners[slot] !== columns[head * size + partnerOf(d)]) throw new Unliftable(node, "rotary embedding pairs elements in an unknown way");
+      if (partners[slot] !== columns[head * size + partnerOf(d)])
+        throw new Unliftable(node, "rotary embedding pairs elements in an unknown way");
       for (let s = 0; s < heads.direct.length; s++) {
         const sign = d === first(interleaved ? d >> 1 : d % (dim / 2)) ? -1 : 1;
         const reference = interleaved ? d - (d % 2) : d % (dim / 2);
         const close = (a: number, b: number): boolean => Math.abs(a - b) < magnitude * 1e-5;
-        if (!close(heads.direct[s]![slot]!, heads.direct[s]![reference]!) || !close(sign * heads.crossed[s]![slot]!, -heads.crossed[s]![reference]!)) {
-          throw new Unliftable(node, "rotary embedding rotates the heads, or the two halves of a pair, by different angles");
+        if (
+          !close(heads.direct[s]![slot]!, heads.direct[s]![reference]!) ||
+          !close(sign * heads.crossed[s]![slot]!, -heads.crossed[s]![reference]!)
+        ) {
+          throw new Unliftable(
+            node,
+            "rotary embedding rotates the heads, or the two halves of a pair, by different angles",
+          );
         }
       }
     }
   }
-  const angles = heads.direct.map((row, s) => Array.from({ length: dim / 2 }, (_, i) => Math.atan2(-heads.crossed[s]![first(i)]!, row[first(i)]!)));
+  const angles = heads.direct.map((row, s) =>
+    Array.from({ length: dim / 2 }, (_, i) => Math.atan2(-heads.crossed[s]![first(i)]!, row[first(i)]!)),
+  );
   const passed = dim < size ? heads.direct[0]![dim]! : null;
-  const passes = (value: number, slot: number): boolean => slot % size < dim || Math.abs(value - passed!) <= 1e-5 * Math.abs(passed!);
-  if (!heads.direct.every((row) => row.every(passes))) throw new Unliftable(node, "attention scales the elements that do not rotate differently");
+  const passes = (value: number, slot: number): boolean =>
+    slot % size < dim || Math.abs(value - passed!) <= 1e-5 * Math.abs(passed!);
+  if (!heads.direct.every((row) => row.every(passes)))
+    throw new Unliftable(node, "attention scales the elements that do not rotate differently");
   return { dim, interleaved, angles, magnitude: closeTo(magnitude, passed ?? magnitude), passFactor: passed };
 }
 
@@ -150,7 +195,10 @@ function* thetaCandidates(estimate: number[], dim: number): Generator<number> {
  * Rows of tables picked by position; at a small position the slowest pair's cosine is near 1 and its sine near 0. What
  * the graph multiplies by must be those rows times one factor.
  */
-function tablesOf(heads: Heads, { dim, interleaved, magnitude, passFactor }: Pairs): { cos: Weight; sin: Weight; factor: number } | null {
+function tablesOf(
+  heads: Heads,
+  { dim, interleaved, magnitude, passFactor }: Pairs,
+): { cos: Weight; sin: Weight; factor: number } | null {
   const tables = heads.factors.filter((factor) => factor.table !== null && factor.table.offset === 0);
   const isCosine = (factor: Known): boolean => factor.read()[dim / 2 - 1]! > 0.5;
   const cos = tables.find(isCosine);
@@ -158,7 +206,8 @@ function tablesOf(heads: Heads, { dim, interleaved, magnitude, passFactor }: Pai
   if (cos === undefined || sin === undefined) return null;
   const rows = [cos, sin].map((factor) => ({ data: factor.read(), width: factor.dims.at(-1)! })) as [Rows, Rows];
   const factor = passFactor ?? magnitude / Math.hypot(rows[0].data[0]!, rows[1].data[0]!);
-  const is = (value: number, { data, width }: Rows, at: { s: number; i: number }): boolean => Math.abs(value - factor * data[at.s * width + at.i]!) < 1e-5 * Math.abs(factor);
+  const is = (value: number, { data, width }: Rows, at: { s: number; i: number }): boolean =>
+    Math.abs(value - factor * data[at.s * width + at.i]!) < 1e-5 * Math.abs(factor);
   const half = Array.from({ length: dim / 2 }, (_, i) => i);
   const fits = heads.direct.every((row, s) =>
     half.every((i) => {
@@ -167,7 +216,8 @@ function tablesOf(heads: Heads, { dim, interleaved, magnitude, passFactor }: Pai
     }),
   );
   if (!fits) return null;
-  const narrow = (weight: Weight): Weight => (weight.dims[1] === dim / 2 ? weight : takeFromWeight(weight, "last", half));
+  const narrow = (weight: Weight): Weight =>
+    weight.dims[1] === dim / 2 ? weight : takeFromWeight(weight, "last", half);
   return { cos: narrow(cos.table!.weight), sin: narrow(sin.table!.weight), factor };
 }
 
@@ -178,7 +228,11 @@ interface Rows {
 
 /** What the rotation multiplies lengths by, for every token and pair. */
 function magnitudes({ direct, crossed }: Heads, { dim, interleaved }: Pairs): number[] {
-  return direct.flatMap((row, s) => Array.from({ length: dim / 2 }, (_, i) => Math.hypot(row[interleaved ? 2 * i : i]!, crossed[s]![interleaved ? 2 * i : i]!)));
+  return direct.flatMap((row, s) =>
+    Array.from({ length: dim / 2 }, (_, i) =>
+      Math.hypot(row[interleaved ? 2 * i : i]!, crossed[s]![interleaved ? 2 * i : i]!),
+    ),
+  );
 }
 
 function wrap(angle: number): number {

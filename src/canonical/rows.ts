@@ -85,6 +85,9 @@ export class RowProgram {
 /** A node as text: equal texts, equal function of equal weights. */
 export function describeNode(node: RowNode): string {
   const { rotaryTables, ...attributes } = node.attributes;
-  const weights = Object.entries({ ...node.weights, ...rotaryTables }).map(([name, weight]) => [name, describeWeight(weight)]);
+  const weights = Object.entries({ ...node.weights, ...rotaryTables }).map(([name, weight]) => [
+    name,
+    describeWeight(weight),
+  ]);
   return JSON.stringify([node.op, node.inputs, node.width, attributes, weights]);
 }

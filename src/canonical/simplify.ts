@@ -52,14 +52,24 @@ function addSimplified(program: RowProgram, node: RowNode): number {
 function takeColumns(program: RowProgram, id: number, columns: number[]): number {
   const node = program.node(id);
   if (columns.length === node.width && columns.every((column, i) => column === i)) return id;
-  const narrowed = (inputs: number[], weights: RowNode["weights"] = node.weights): number => program.add({ ...node, inputs, width: columns.length, weights });
+  const narrowed = (inputs: number[], weights: RowNode["weights"] = node.weights): number =>
+    program.add({ ...node, inputs, width: columns.length, weights });
   const [first] = node.inputs;
   switch (node.op) {
     case "columns":
-      return takeColumns(program, first!, columns.map((column) => node.attributes.columns![column]!));
+      return takeColumns(
+        program,
+        first!,
+        columns.map((column) => node.attributes.columns![column]!),
+      );
     case "linear": {
       const axis = node.attributes.bits === undefined ? "last" : "first";
-      return narrowed(node.inputs, Object.fromEntries(Object.entries(node.weights).map(([name, weight]) => [name, takeFromWeight(weight, axis, columns)])));
+      return narrowed(
+        node.inputs,
+        Object.fromEntries(
+          Object.entries(node.weights).map(([name, weight]) => [name, takeFromWeight(weight, axis, columns)]),
+        ),
+      );
     }
     case "vector": {
       const operand = node.weights["operand"]!;
@@ -82,7 +92,9 @@ function takeColumns(program: RowProgram, id: number, columns: number[]): number
 
 /** Columns of rows side by side: each run of columns from the row that holds it. */
 function takeFromJoined(program: RowProgram, node: RowNode, columns: number[]): number {
-  const starts = node.inputs.map((_, i) => node.inputs.slice(0, i).reduce((sum, input) => sum + program.width(input), 0));
+  const starts = node.inputs.map((_, i) =>
+    node.inputs.slice(0, i).reduce((sum, input) => sum + program.width(input), 0),
+  );
   const runs: { input: number; columns: number[] }[] = [];
   for (const column of columns) {
     const input = starts.findLastIndex((start) => start <= column);
@@ -91,5 +103,7 @@ function takeFromJoined(program: RowProgram, node: RowNode, columns: number[]): 
     else runs.push({ input, columns: [column - starts[input]!] });
   }
   const taken = runs.map((run) => takeColumns(program, node.inputs[run.input]!, run.columns));
-  return taken.length === 1 ? taken[0]! : program.add({ op: "concat", inputs: taken, width: columns.length, attributes: {}, weights: {} });
+  return taken.length === 1
+    ? taken[0]!
+    : program.add({ op: "concat", inputs: taken, width: columns.length, attributes: {}, weights: {} });
 }

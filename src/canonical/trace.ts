@@ -6,7 +6,10 @@ import { scalarOf, Unliftable, type Value } from "./value.ts";
  * followed this is all that is seen of the arithmetic; a graph that takes other numbers there computes something else.
  */
 export function describeUse(node: GraphNode, inputs: (Value | null)[]): string {
-  const attributes = Array.from(node.attributes, ([name, attribute]) => [name, attribute.kind === "tensor" || attribute.kind === "graph" ? "" : attribute.value]);
+  const attributes = Array.from(node.attributes, ([name, attribute]) => [
+    name,
+    attribute.kind === "tensor" || attribute.kind === "graph" ? "" : attribute.value,
+  ]);
   return JSON.stringify([node.domain, node.opType, attributes, inputs.map(describeInput)]);
 }
 
@@ -22,5 +25,8 @@ export function requireSameUses(a: readonly string[], b: readonly string[]): voi
   const differing = a.findIndex((use, i) => use !== b[i]);
   if (differing < 0 && a.length === b.length) return;
   const [, operator] = JSON.parse(a[differing] ?? b[a.length]!) as [string, string];
-  throw new Unliftable(`operator ${differing < 0 ? a.length : differing} on rows (${operator})`, "the graph computes something else for sequences of another length");
+  throw new Unliftable(
+    `operator ${differing < 0 ? a.length : differing} on rows (${operator})`,
+    "the graph computes something else for sequences of another length",
+  );
 }

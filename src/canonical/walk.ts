@@ -25,7 +25,9 @@ export function walkGraph(lifter: Lifter, graph: OnnxGraph, wanted: string[]): v
 /** Float vectors among the file's constants, short enough to be inverse frequencies. */
 export function constantVectors(graph: OnnxGraph): Float32Array[] {
   const tensors = [...graph.initializers.values(), ...graph.nodes.flatMap((node) => constantTensor(node) ?? [])];
-  return tensors.filter((tensor) => tensor.dtype === "float32" && count(tensor.dims) >= 2 && count(tensor.dims) <= 512).map((tensor) => Float32Array.from(toNumbers(readTensor(tensor), tensor.dtype)));
+  return tensors
+    .filter((tensor) => tensor.dtype === "float32" && count(tensor.dims) >= 2 && count(tensor.dims) <= 512)
+    .map((tensor) => Float32Array.from(toNumbers(readTensor(tensor), tensor.dtype)));
 }
 
 function evaluate(lifter: Lifter, node: GraphNode): Value[] {
@@ -44,7 +46,11 @@ function evaluate(lifter: Lifter, node: GraphNode): Value[] {
     if (result !== null) return [result];
   }
   const lift = LIFTS[node.domain === "com.microsoft" ? `com.microsoft.${node.opType}` : node.opType];
-  if (lift === undefined) throw new Unliftable(node.name, `operator ${node.domain === "" ? "" : `${node.domain}.`}${node.opType} is not one whose meaning for a row is known`);
+  if (lift === undefined)
+    throw new Unliftable(
+      node.name,
+      `operator ${node.domain === "" ? "" : `${node.domain}.`}${node.opType} is not one whose meaning for a row is known`,
+    );
   lifter.uses.push(describeUse(node, inputs));
   return lift(lifter, node);
 }
@@ -53,7 +59,8 @@ function evaluateKnown(lifter: Lifter, node: GraphNode, inputs: (Value | null)[]
   const operands = inputs as (Known | null)[];
   const present = operands.filter((operand) => operand !== null);
   const result = knownElementwise(node, present) ?? knownOperator(node, operands);
-  if (result !== null && node.opType === "Gather") return { ...result, table: tableByPosition(lifter, operands[0]!, operands[1]!) };
+  if (result !== null && node.opType === "Gather")
+    return { ...result, table: tableByPosition(lifter, operands[0]!, operands[1]!) };
   return result;
 }
 
@@ -63,39 +70,53 @@ function move(lifter: Lifter, node: GraphNode, inputs: (Value | null)[]): Value[
   if (data.some((value) => value === null)) return null;
   const parameters = (input: number): Known | null => {
     const value = inputs[input] ?? null;
-    if (value !== null && value.kind !== "known") throw new Unliftable(node.name, `${node.opType} with a shape that depends on the text`);
+    if (value !== null && value.kind !== "known")
+      throw new Unliftable(node.name, `${node.opType} with a shape that depends on the text`);
     return value;
   };
   const [first] = data as [Value];
   if (first.kind === "scores" || first.kind === "probabilities") return reshapedScores(node, first, parameters);
   if (first.kind === "known" && data.length === 1) return moveKnown(node, first, parameters);
-  const moved = movements(node, data.map((value) => value!.dims), parameters);
+  const moved = movements(
+    node,
+    data.map((value) => value!.dims),
+    parameters,
+  );
   if (moved === null) return null;
-  if (data.every((value) => value!.kind === "known")) return moved.map(({ dims, from, input }) => lazyKnown(dims, first.kind === "known" ? first.type : "float", () => pick(data as Known[], from, input)));
+  if (data.every((value) => value!.kind === "known"))
+    return moved.map(({ dims, from, input }) =>
+      lazyKnown(dims, first.kind === "known" ? first.type : "float", () => pick(data as Known[], from, input)),
+    );
   if (first.kind === "present") return moved[0]!.from === null && node.opType === "Identity" ? [first] : null;
-  if (!data.every((value) => value!.kind === "form")) throw new Unliftable(node.name, `${node.opType} joins rows with constants`);
+  if (!data.every((value) => value!.kind === "form"))
+    throw new Unliftable(node.name, `${node.opType} joins rows with constants`);
   const forms = data.length === 1 ? (data as Form[]) : joinSources(lifter.program, data as Form[]);
   return moved.map((movement) => moveForms(forms, movement));
 }
 
 function pick(data: Known[], from: Int32Array | null, input: Uint16Array | null): Float64Array {
   const arrays = data.map((each) => each.read());
-  return from === null ? arrays[0]! : Float64Array.from(from, (index, i) => arrays[input === null ? 0 : input[i]!]![index]!);
+  return from === null
+    ? arrays[0]!
+    : Float64Array.from(from, (index, i) => arrays[input === null ? 0 : input[i]!]![index]!);
 }
 
 function moveKnown(node: GraphNode, value: Known, parameters: (input: number) => Known | null): Value[] | null {
   const { weight } = value;
   if (!isMovement(node)) return null;
   if (weight !== null && count(value.dims) > LARGE_WEIGHT) {
-    if (node.opType === "Transpose" && value.dims.length === 2) return [{ ...value, dims: value.dims.toReversed(), weight: transposeWeight(weight), read: unreadable(node) }];
-    if (node.opType !== "Identity" && node.opType !== "Reshape") throw new Unliftable(node.name, `${node.opType} of a large weight`);
+    if (node.opType === "Transpose" && value.dims.length === 2)
+      return [{ ...value, dims: value.dims.toReversed(), weight: transposeWeight(weight), read: unreadable(node) }];
+    if (node.opType !== "Identity" && node.opType !== "Reshape")
+      throw new Unliftable(node.name, `${node.opType} of a large weight`);
   }
   const moved = movements(node, [value.dims], parameters);
   if (moved === null) return null;
   return moved.map(({ dims, from, input }) => {
     const result: Known = lazyKnown(dims, value.type, () => pick([value], from, input));
     if (weight !== null && from === null) return { ...result, weight: reshapeWeight(weight, dims) };
-    if (weight !== null && node.opType === "Transpose" && dims.length === 2) return { ...result, weight: transposeWeight(weight) };
+    if (weight !== null && node.opType === "Transpose" && dims.length === 2)
+      return { ...result, weight: transposeWeight(weight) };
     // A position table's rows stay rows of that table while only axes of length 1 come and go.
     return { ...result, table: from === null ? value.table : null };
   });
@@ -115,12 +136,18 @@ function reshapedScores(node: GraphNode, value: Value, parameters: (input: numbe
   if (moved === null) return null;
   const [{ dims, from }] = moved as [NonNullable<typeof moved>[number]];
   const tail = (all: number[]): string => all.slice(-2).join();
-  if (from !== null || tail(dims) !== tail(value.dims)) throw new Unliftable(node.name, `${node.opType} of attention scores`);
-  return [{ ...value, dims } as Value];
+  if (from !== null || tail(dims) !== tail(value.dims))
+    throw new Unliftable(node.name, `${node.opType} of attention scores`);
+  return [{ ...value, dims }];
 }
 
 function constant(tensor: TensorInfo): Known {
-  const type = tensor.dtype === "bool" ? "bool" : tensor.dtype.startsWith("float") || tensor.dtype === "bfloat16" ? "float" : "int";
+  const type =
+    tensor.dtype === "bool"
+      ? "bool"
+      : tensor.dtype.startsWith("float") || tensor.dtype === "bfloat16"
+        ? "float"
+        : "int";
   const value = lazyKnown(tensor.dims, type, () => {
     if (count(tensor.dims) > LARGE_WEIGHT) throw new Unliftable(tensor.name, "arithmetic on a large weight");
     return toNumbers(readTensor(tensor), tensor.dtype);
@@ -132,14 +159,31 @@ function constantTensor(node: GraphNode): TensorInfo | null {
   if (node.opType !== "Constant") return null;
   for (const [name, attribute] of node.attributes) {
     if (attribute.kind === "tensor") return attribute.value;
-    if (name === "value_int" || name === "value_ints") return numbers(node, attribute.kind === "int" ? [attribute.value] : attribute.kind === "ints" ? attribute.value : [], { scalar: name === "value_int", dtype: "int64" });
-    if (name === "value_float" || name === "value_floats") return numbers(node, attribute.kind === "float" ? [attribute.value] : attribute.kind === "floats" ? attribute.value : [], { scalar: name === "value_float", dtype: "float32" });
+    if (name === "value_int" || name === "value_ints")
+      return numbers(
+        node,
+        attribute.kind === "int" ? [attribute.value] : attribute.kind === "ints" ? attribute.value : [],
+        { scalar: name === "value_int", dtype: "int64" },
+      );
+    if (name === "value_float" || name === "value_floats")
+      return numbers(
+        node,
+        attribute.kind === "float" ? [attribute.value] : attribute.kind === "floats" ? attribute.value : [],
+        { scalar: name === "value_float", dtype: "float32" },
+      );
   }
   throw new Unliftable(node.name, "a Constant without a value");
 }
 
-function numbers(node: GraphNode, values: number[], { scalar, dtype }: { scalar: boolean; dtype: "int64" | "float32" }): TensorInfo {
-  const bytes = dtype === "float32" ? new Uint8Array(Float32Array.from(values).buffer) : new Uint8Array(BigInt64Array.from(values.map((value) => BigInt(value))).buffer);
+function numbers(
+  node: GraphNode,
+  values: number[],
+  { scalar, dtype }: { scalar: boolean; dtype: "int64" | "float32" },
+): TensorInfo {
+  const bytes =
+    dtype === "float32"
+      ? new Uint8Array(Float32Array.from(values).buffer)
+      : new Uint8Array(BigInt64Array.from(values.map((value) => BigInt(value))).buffer);
   return { name: node.outputs[0]!, dtype, dims: scalar ? [] : [values.length], data: { kind: "bytes", bytes } };
 }
 
@@ -170,7 +214,8 @@ function cast(node: GraphNode, value: Value): Value {
   const to = intAttribute(node, "to", 1);
   if (value.kind !== "known") return value;
   if (FLOAT_TYPES.has(to)) return { ...value, type: "float" };
-  if (to === BOOL_TYPE) return { ...lazyKnown(value.dims, "bool", () => value.read().map((each) => Number(each !== 0))), weight: null };
+  if (to === BOOL_TYPE)
+    return { ...lazyKnown(value.dims, "bool", () => value.read().map((each) => Number(each !== 0))), weight: null };
   return lazyKnown(value.dims, "int", () => value.read().map(Math.trunc));
 }
 
@@ -197,13 +242,16 @@ export function neededNodes(graph: OnnxGraph, wanted: string[]): GraphNode[] {
       stack.pop();
       continue;
     }
-    const waiting = dependencies(node).flatMap((name) => producer.get(name) ?? []).filter((each) => state.get(each) !== "done");
+    const waiting = dependencies(node)
+      .flatMap((name) => producer.get(name) ?? [])
+      .filter((each) => state.get(each) !== "done");
     if (waiting.length === 0) {
       state.set(node, "done");
       sorted.push(node);
       stack.pop();
     } else {
-      if (state.get(node) === "open" && waiting.some((each) => state.get(each) === "open")) throw new Unliftable(node.name, "the graph has a cycle");
+      if (state.get(node) === "open" && waiting.some((each) => state.get(each) === "open"))
+        throw new Unliftable(node.name, "the graph has a cycle");
       state.set(node, "open");
       stack.push(...waiting);
     }

@@ -22,11 +22,17 @@ function* rearranged(given: Weight): Generator<Uint8Array> {
   const bits = weight === given ? elementBits(tensor.dtype) : 8;
   const rowBits = columns * bits;
   if (rowBits % 8 !== 0 || (take?.axis === "columns" && bits % 8 !== 0) || (weight.transpose && bits % 8 !== 0)) {
-    throw new BlockllmError("model_unsupported", `${tensor.name}: rows of ${columns} elements of ${bits} bits cannot be rearranged`, { hint: "export the model without packing several elements into a byte along this axis" });
+    throw new BlockllmError(
+      "model_unsupported",
+      `${tensor.name}: rows of ${columns} elements of ${bits} bits cannot be rearranged`,
+      { hint: "export the model without packing several elements into a byte along this axis" },
+    );
   }
   const layout = { rowBytes: rowBits / 8, elementBytes: bits / 8 };
   if (weight.transpose) yield* transposed(weight, layout);
-  else if (take!.axis === "rows") for (const { start, length } of take!.ranges) yield* rangeOf(weight, start * layout.rowBytes, length * layout.rowBytes);
+  else if (take!.axis === "rows")
+    for (const { start, length } of take!.ranges)
+      yield* rangeOf(weight, start * layout.rowBytes, length * layout.rowBytes);
   else yield* columnsOf(weight, rows, layout);
 }
 
@@ -46,7 +52,8 @@ function inBytes(weight: Weight): Weight {
 }
 
 function* rangeOf(weight: Weight, offset: number, length: number): Generator<Uint8Array> {
-  for (let done = 0; done < length; done += TILE_BYTES) yield readTensorRange(weight.tensor, offset + done, Math.min(TILE_BYTES, length - done));
+  for (let done = 0; done < length; done += TILE_BYTES)
+    yield readTensorRange(weight.tensor, offset + done, Math.min(TILE_BYTES, length - done));
 }
 
 function* columnsOf({ tensor, take }: Weight, rows: number, { rowBytes, elementBytes }: Layout): Generator<Uint8Array> {

@@ -45,7 +45,8 @@ export function reshapeWeight(weight: Weight, dims: number[]): Weight {
 
 /** A [K, N] weight as [N, K]. */
 export function transposeWeight(weight: Weight): Weight {
-  if (weight.dequantize !== undefined && count(weight.dequantize.scales.dims) > 1) throw new Error("a blockwise quantised weight cannot be transposed");
+  if (weight.dequantize !== undefined && count(weight.dequantize.scales.dims) > 1)
+    throw new Error("a blockwise quantised weight cannot be transposed");
   const [first, second] = weight.dims as [number, number];
   return { ...matrixView(weight), transpose: !weight.transpose, dims: [second, first] };
 }
@@ -59,7 +60,8 @@ export function takeFromWeight(weight: Weight, axis: "first" | "last", indices: 
   const length = indices.length;
   const single = weight.dims.length === 1;
   const byteAxis = single ? "columns" : (axis === "first") !== view.transpose ? "rows" : "columns";
-  if (view.take !== null && view.take.axis !== byteAxis) throw new Error("a weight cannot be taken from along both axes");
+  if (view.take !== null && view.take.axis !== byteAxis)
+    throw new Error("a weight cannot be taken from along both axes");
   const already = view.take === null ? null : expandRanges(view.take.ranges);
   const ranges = toRanges(Array.from(indices, (index) => (already === null ? index : already[index]!)));
   const dims = [...weight.dims];
@@ -71,17 +73,25 @@ export function takeFromWeight(weight: Weight, axis: "first" | "last", indices: 
 }
 
 /** Scales go with the elements they scale. */
-function takeScales(dequantize: Dequantization, { axis, rank, indices }: { axis: "first" | "last"; rank: number; indices: ArrayLike<number> }): Dequantization {
+function takeScales(
+  dequantize: Dequantization,
+  { axis, rank, indices }: { axis: "first" | "last"; rank: number; indices: ArrayLike<number> },
+): Dequantization {
   const taken = axis === "first" ? 0 : rank - 1;
   const along = (scales: Weight): Weight => {
     if (count(scales.dims) === 1) return scales;
     if (scales.dims.length === rank) {
-      if (taken === dequantize.axis) throw new Error("a blockwise quantised weight cannot be taken from along its blocks");
+      if (taken === dequantize.axis)
+        throw new Error("a blockwise quantised weight cannot be taken from along its blocks");
       return takeFromWeight(scales, axis, indices);
     }
     return taken === dequantize.axis ? takeFromWeight(scales, "last", indices) : scales;
   };
-  return { ...dequantize, scales: along(dequantize.scales), zeroPoints: dequantize.zeroPoints === null ? null : along(dequantize.zeroPoints) };
+  return {
+    ...dequantize,
+    scales: along(dequantize.scales),
+    zeroPoints: dequantize.zeroPoints === null ? null : along(dequantize.zeroPoints),
+  };
 }
 
 function count(dims: readonly number[]): number {
@@ -119,7 +129,11 @@ export function expandRanges(ranges: readonly Range[]): number[] {
 }
 
 /** A small weight computed while lifting (a folded constant), held as bytes. */
-export function computedWeight(values: ArrayLike<number>, dims: number[], dtype: ElementType & ("float32" | "int64")): Weight {
+export function computedWeight(
+  values: ArrayLike<number>,
+  dims: number[],
+  dtype: ElementType & ("float32" | "int64"),
+): Weight {
   const bytes =
     dtype === "float32"
       ? new Uint8Array(Float32Array.from(values).buffer)
@@ -134,6 +148,13 @@ export function describeWeight(weight: Weight): string {
     tensor.data.kind === "file"
       ? `${tensor.data.path}@${tensor.data.offset}+${tensor.data.length}`
       : Buffer.from(tensor.data.bytes).toString("base64");
-  const scales = dequantize === undefined ? [] : [dequantize.axis, dequantize.blockSize, ...[dequantize.scales, dequantize.zeroPoints].map((each) => (each === null ? null : describeWeight(each)))];
+  const scales =
+    dequantize === undefined
+      ? []
+      : [
+          dequantize.axis,
+          dequantize.blockSize,
+          ...[dequantize.scales, dequantize.zeroPoints].map((each) => (each === null ? null : describeWeight(each))),
+        ];
   return JSON.stringify([origin, tensor.dtype, tensor.dims, take, transpose, dims, ...scales]);
 }

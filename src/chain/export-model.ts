@@ -27,7 +27,12 @@ export interface ExportedModel {
  * that came with it. Blocks are joined as they are stored, so an exact chain gives the same logits. The folder appears
  * whole or not at all.
  */
-export async function exportModel(repository: Repository, name: string, folder: string, options: { signal?: AbortSignal } = {}): Promise<ExportedModel> {
+export async function exportModel(
+  repository: Repository,
+  name: string,
+  folder: string,
+  options: { signal?: AbortSignal } = {},
+): Promise<ExportedModel> {
   const target = resolve(folder);
   refuseTaken(target, folder);
   const chain = await resolveChain(repository, name);
@@ -48,27 +53,45 @@ export async function exportModel(repository: Repository, name: string, folder: 
 function refuseTaken(target: string, given: string): void {
   if (!existsSync(target)) return;
   const reason = !statSync(target).isDirectory() ? "is a file" : readdirSync(target).length > 0 ? "is not empty" : null;
-  if (reason !== null) throw new BlockllmError("usage", `${given} ${reason}`, { hint: "give a folder that does not exist yet" });
+  if (reason !== null)
+    throw new BlockllmError("usage", `${given} ${reason}`, { hint: "give a folder that does not exist yet" });
 }
 
 async function joinChain(repository: Repository, chain: Chain): Promise<OnnxModel> {
   const read = async (graph: Digest): Promise<OnnxModel> => await readModel(repository.blobs.path(graph));
   if (chain.kind === "opaque") return await read(chain.part.graph);
-  return await new ExportGraph(async (rotary) => await rotaryTables(repository, chain, rotary)).join(chain, async (part) => await read(part.graph));
+  return await new ExportGraph(async (rotary) => await rotaryTables(repository, chain, rotary)).join(
+    chain,
+    async (part) => await read(part.graph),
+  );
 }
 
 /** Rows an exported table gets where neither the file nor its configuration limits the context. */
 const DEFAULT_POSITIONS = 4096;
 
-async function rotaryTables(repository: Repository, { document }: BlockChain, rotary: RotarySpec): Promise<{ cos: TensorInfo; sin: TensorInfo }> {
+async function rotaryTables(
+  repository: Repository,
+  { document }: BlockChain,
+  rotary: RotarySpec,
+): Promise<{ cos: TensorInfo; sin: TensorInfo }> {
   if (rotary.frequencies.kind === "table") {
     const { cos, sin } = rotary.frequencies;
-    const info = ({ digest, dtype, dims, bytes }: typeof cos): TensorInfo => ({ name: "", dtype, dims, data: { kind: "file", path: repository.blobs.path(digest), offset: 0, length: bytes } });
+    const info = ({ digest, dtype, dims, bytes }: typeof cos): TensorInfo => ({
+      name: "",
+      dtype,
+      dims,
+      data: { kind: "file", path: repository.blobs.path(digest), offset: 0, length: bytes },
+    });
     return { cos: info(cos), sin: info(sin) };
   }
   const positions = Array.from({ length: document.contextLength ?? DEFAULT_POSITIONS }, (_, position) => position);
   const { cos, sin } = rotaryRows(rotary, positions, null);
-  const info = (table: Float32Array): TensorInfo => ({ name: "", dtype: "float32", dims: [positions.length, rotary.dim / 2], data: { kind: "bytes", bytes: new Uint8Array(table.buffer) } });
+  const info = (table: Float32Array): TensorInfo => ({
+    name: "",
+    dtype: "float32",
+    dims: [positions.length, rotary.dim / 2],
+    data: { kind: "bytes", bytes: new Uint8Array(table.buffer) },
+  });
   return { cos: info(cos), sin: info(sin) };
 }
 
@@ -81,7 +104,11 @@ interface Folder {
 const DATA_FILE = "model.onnx.data";
 
 /** Every stored tensor goes once into the data file, verified on the way, aligned so that it can be mapped. */
-async function writeFolder(repository: Repository, { chain, model, folder }: Folder, { signal }: { signal?: AbortSignal }): Promise<number> {
+async function writeFolder(
+  repository: Repository,
+  { chain, model, folder }: Folder,
+  { signal }: { signal?: AbortSignal },
+): Promise<number> {
   const placed = new Map<string, { digest: Digest; offset: number; length: number }>();
   let end = 0;
   for (const tensor of model.graph.initializers.values()) {
@@ -91,13 +118,19 @@ async function writeFolder(repository: Repository, { chain, model, folder }: Fol
     placed.set(digest, { digest, offset, length: tensor.data.length });
     end = offset + tensor.data.length;
   }
-  if (placed.size > 0) await pipeline(dataChunks(repository, [...placed.values()], signal), createWriteStream(join(folder, DATA_FILE)), ...(signal === undefined ? [] : [{ signal }]));
+  if (placed.size > 0)
+    await pipeline(
+      dataChunks(repository, [...placed.values()], signal),
+      createWriteStream(join(folder, DATA_FILE)),
+      ...(signal === undefined ? [] : [{ signal }]),
+    );
   const graph = writeModel(model, (tensor) => {
     const at = placed.get(storedDigest(tensor) ?? "");
     return at === undefined ? null : { location: DATA_FILE, offset: at.offset, length: at.length };
   });
   await writeFile(join(folder, "model.onnx"), graph);
-  for (const { name, digest, bytes } of chain.document.files) await writeFile(join(folder, name), await repository.blobs.read(digest, bytes));
+  for (const { name, digest, bytes } of chain.document.files)
+    await writeFile(join(folder, name), await repository.blobs.read(digest, bytes));
   return graph.length + end;
 }
 
@@ -110,7 +143,11 @@ function storedDigest({ data }: TensorInfo): Digest | null {
   return hex === undefined ? null : `sha256:${hex}`;
 }
 
-async function* dataChunks(repository: Repository, tensors: { digest: Digest; offset: number }[], signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+async function* dataChunks(
+  repository: Repository,
+  tensors: { digest: Digest; offset: number }[],
+  signal?: AbortSignal,
+): AsyncGenerator<Uint8Array> {
   let written = 0;
   for (const { digest, offset } of tensors) {
     if (offset > written) yield new Uint8Array(offset - written);

@@ -122,12 +122,17 @@ async function storeModel(
 }
 
 function withAdapter(model: OnnxModel, { adapters, folder }: SourceModel, wanted: string | undefined): OnnxModel {
-  const required = model.graph.inputs.filter(({ name }) => ADAPTER_INPUT.test(name) && !model.graph.initializers.has(name));
+  const required = model.graph.inputs.filter(
+    ({ name }) => ADAPTER_INPUT.test(name) && !model.graph.initializers.has(name),
+  );
   const path = wanted ?? (adapters.length === 1 ? adapters[0] : undefined);
   if (path !== undefined) return bindAdapter(model, readAdapter(path), path);
   if (required.length === 0) return model;
-  const choice = adapters.length === 0 ? "and no .onnx_adapter file lies beside it" : `and there are ${adapters.length} adapters`;
-  throw new BlockllmError("usage", `${folder} takes an adapter (input ${required[0]!.name}), ${choice}`, { hint: `give one with --adapter${adapters.length === 0 ? "" : `: ${adapters.join(", ")}`}` });
+  const choice =
+    adapters.length === 0 ? "and no .onnx_adapter file lies beside it" : `and there are ${adapters.length} adapters`;
+  throw new BlockllmError("usage", `${folder} takes an adapter (input ${required[0]!.name}), ${choice}`, {
+    hint: `give one with --adapter${adapters.length === 0 ? "" : `: ${adapters.join(", ")}`}`,
+  });
 }
 
 /** Inputs that Olive's ExtractAdapters makes. */

@@ -53,7 +53,9 @@ export function locateModel(path: string): SourceModel {
     const found = [beside, folder].map((each) => join(each, name)).find((each) => existsSync(each));
     return found === undefined ? [] : [{ name, path: found }];
   });
-  const adapters = readdirSync(beside).filter((name) => name.endsWith(".onnx_adapter")).map((name) => join(beside, name));
+  const adapters = readdirSync(beside)
+    .filter((name) => name.endsWith(".onnx_adapter"))
+    .map((name) => join(beside, name));
   return { folder, graph, adapters, files, facts: readFacts(files) };
 }
 
