@@ -44,7 +44,8 @@ const EMITTERS: Partial<Record<RowNode["op"], (emission: Emission) => string>> =
   mean: emitMean,
   rotary: ({ emitter, node, inputs, output }) => {
     const { rotary, heads } = node.attributes;
-    const partial = rotary!.dim * heads! === node.width ? 0 : rotary!.dim;
+    const rotated = rotary!.dim * heads!;
+    const partial = rotated === node.width ? 0 : rotary!.dim;
     return add(emitter, {
       opType: "RotaryEmbedding",
       inputs: [inputs[0]!, "cos", "sin"],
