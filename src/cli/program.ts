@@ -12,6 +12,7 @@ import { planCommand } from "./commands/plan.ts";
 import { rmCommand } from "./commands/rm.ts";
 import { serveCommand } from "./commands/serve.ts";
 import { showCommand } from "./commands/show.ts";
+import { similarCommand } from "./commands/similar.ts";
 import { splitCommand } from "./commands/split.ts";
 import { verifyCommand } from "./commands/verify.ts";
 import type { GlobalOptions } from "./context.ts";
@@ -20,6 +21,7 @@ import type { GlobalOptions } from "./context.ts";
 export const COMMANDS: CommandDefinition[] = [
   splitCommand,
   dedupeCommand,
+  similarCommand,
   listCommand,
   showCommand,
   verifyCommand,

@@ -76,7 +76,8 @@ export async function reportSharing(repository: Repository, names?: string[]): P
   };
 }
 
-async function readModels(repository: Repository, names?: string[]): Promise<StoredModel[]> {
+/** The named models, or all. Throws `model_not_found`. */
+export async function readModels(repository: Repository, names?: string[]): Promise<StoredModel[]> {
   if (!names) {
     const entries = await repository.listModels();
     return await Promise.all(entries.map((entry) => repository.readModelEntry(entry)));

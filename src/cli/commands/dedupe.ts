@@ -1,36 +1,56 @@
 import { openRepository } from "../../store/open-repository.ts";
-import { reportSharing, type SharingReport } from "../../store/sharing.ts";
+import { type DifferenceTier, reportTiers, type TieredReport } from "../../store/sharing-tiers.ts";
 import { BlockllmError } from "../../support/errors.ts";
 import { defineCommand } from "../command.ts";
 import { printSharing } from "../output/sharing.ts";
-import { realNumber } from "../parse-values.ts";
+import { printTiers } from "../output/tiers.ts";
+import { commaSeparated, realNumber } from "../parse-values.ts";
 
 interface DedupeOptions {
   failUnder?: number;
+  tiers?: DifferenceTier[];
 }
 
-export interface Dedupe extends SharingReport {
+export interface Dedupe extends TieredReport {
   gate?: { passed: boolean; fail_under: number };
 }
 
+const DIFFERENCE_TIERS: readonly DifferenceTier[] = ["lowrank", "residual"];
+
 export const dedupeCommand = defineCommand<DedupeOptions, Dedupe>({
   usage: "dedupe [model...]",
-  summary: "what the models share, block by block",
+  summary: "what the models share, block by block, and what differences to a base would save",
   options: [
+    {
+      flags: "--tiers <tiers>",
+      help: "what to look for: exact, lowrank, residual (default: all)",
+      parse: parseTiers,
+    },
     {
       flags: "--fail-under <ratio>",
       help: "exit with 3 when logical bytes / stored bytes is less",
       parse: realNumber("--fail-under", 1, 1000),
     },
   ],
-  examples: ["blockllm dedupe", "blockllm dedupe support legal hr --fail-under 1.5"],
-  async run({ repositoryPath }, names, { failUnder }) {
+  examples: [
+    "blockllm dedupe",
+    "blockllm dedupe support legal hr --fail-under 1.5",
+    "blockllm dedupe base support --tiers exact,lowrank",
+  ],
+  async run({ repositoryPath, signal, progress }, names, { failUnder, tiers = [...DIFFERENCE_TIERS] }) {
     const repository = await openRepository(repositoryPath);
-    const report = await reportSharing(repository, names.length === 0 ? undefined : names);
+    if (tiers.length > 0) progress.start("comparing blocks");
+    const report = await reportTiers(repository, names.length === 0 ? undefined : names, {
+      tiers,
+      signal,
+      onProgress: ({ blocks, totalBlocks }) => progress.update(`sketched block ${blocks} of ${totalBlocks}`),
+      onCompare: ({ blocks, totalBlocks }) => progress.update(`comparing block ${blocks + 1} of ${totalBlocks}`),
+    });
+    if (tiers.length > 0) progress.succeed(`compared ${report.blocks} blocks`);
     if (failUnder === undefined) return report;
     return { ...report, gate: { passed: report.ratio >= failUnder, fail_under: failUnder } };
   },
-  print: (report) => printSharing(report),
+  print: (report) => [printSharing(report), ...printTiers(report)].join("\n"),
   verdict({ gate, ratio }) {
     if (gate === undefined || gate.passed) return null;
     return new BlockllmError(
@@ -39,3 +59,13 @@ export const dedupeCommand = defineCommand<DedupeOptions, Dedupe>({
     );
   },
 });
+
+/** Equal blocks are always counted: naming `exact` alone leaves the others out. */
+function parseTiers(text: string): DifferenceTier[] {
+  const names = commaSeparated(text);
+  const unknown = names.find((name) => name !== "exact" && !DIFFERENCE_TIERS.some((tier) => tier === name));
+  if (unknown !== undefined || names.length === 0) {
+    throw new BlockllmError("usage", `--tiers is "${text}"; it must name some of exact, lowrank, residual`);
+  }
+  return DIFFERENCE_TIERS.filter((tier) => names.includes(tier));
+}

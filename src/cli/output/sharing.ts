@@ -1,9 +1,9 @@
-import type { BlockSharing, ModelSharing, SharingReport } from "../../store/sharing.ts";
+import type { BlockSharing, ModelSharing, SharingReport, Tier } from "../../store/sharing.ts";
 import { formatBytes, formatCount, formatPercent, shortDigest } from "./format.ts";
 import { renderTable } from "./table.ts";
 
 /** Models in the rows, layers in the columns: where two models' blocks are equal, they show the same letter. */
-export function printSharing(report: SharingReport): string {
+export function printSharing(report: Omit<SharingReport, "pairs" | "tiers"> & { tiers: { exact: Tier } }): string {
   if (report.models === 0) return "no models yet: `blockllm split <folder>` adds one";
   const saved = report.logical_bytes - report.stored_bytes;
   return [

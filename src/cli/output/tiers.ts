@@ -1,0 +1,69 @@
+import type { DifferenceTier, DifferentPair, TieredReport } from "../../store/sharing-tiers.ts";
+import { formatBytes, formatCount, formatNumber, formatPercent } from "./format.ts";
+import { renderTable } from "./table.ts";
+
+const NAMES: Record<DifferenceTier, string> = { lowrank: "low rank", residual: "lossless residual" };
+
+/** Lines below the sharing report; none where no block is a difference to another. */
+export function printTiers(report: TieredReport): string[] {
+  const { lowrank, residual } = report.tiers;
+  const notes =
+    residual.unavailable === undefined ? [] : ["", `lossless residuals were not measured: ${residual.unavailable}`];
+  const pairs = report.pairs.filter((pair) => pair.tier !== "exact");
+  if (pairs.length === 0) return notes;
+  return [
+    "",
+    printModelPairs(pairs),
+    "",
+    ...(lowrank.blocks > 0
+      ? [`low rank: ${formatCount(lowrank.blocks, "block")} as factors would save ${formatBytes(lowrank.saved_bytes)}`]
+      : []),
+    ...(residual.blocks > 0
+      ? [`lossless residual: ${formatCount(residual.blocks, "block")} would save ${formatBytes(residual.saved_bytes)}`]
+      : []),
+    `with both, ${formatBytes(report.reachable_bytes)} would be stored (${formatPercent(1 - report.reachable_bytes / report.logical_bytes)} saved), ` +
+      `ratio ${report.reachable_ratio.toFixed(2)}; nothing has been rewritten`,
+    ...notes,
+  ];
+}
+
+/** One row per couple of models and tier: every block of an adapter has the same rank. */
+function printModelPairs(pairs: DifferentPair[]): string {
+  const rows = new Map<string, DifferentPair[]>();
+  for (const pair of pairs) {
+    const key = [pair.b, pair.a, pair.tier].join(" ");
+    rows.set(key, [...(rows.get(key) ?? []), pair]);
+  }
+  return renderTable(
+    [
+      { head: "model" },
+      { head: "as a difference to" },
+      { head: "blocks", align: "right" },
+      { head: "how" },
+      { head: "relative difference", align: "right" },
+      { head: "error", align: "right" },
+      { head: "saves", align: "right" },
+    ],
+    Array.from(rows.values(), (row) => [
+      row[0]!.b,
+      row[0]!.a,
+      row.length,
+      describeTier(row),
+      spread(row.map(({ relative_delta }) => relative_delta)),
+      formatNumber(Math.max(...row.map(({ residual_error }) => residual_error?.relative ?? 0))),
+      formatBytes(row.reduce((sum, { saved_bytes }) => sum + saved_bytes, 0)),
+    ]),
+  );
+}
+
+function describeTier(row: DifferentPair[]): string {
+  const [{ tier }] = row as [DifferentPair];
+  const ratios = row.flatMap(({ residual_ratio }) => residual_ratio ?? []);
+  if (tier === "residual") return `${NAMES[tier]}, ratio ${spread(ratios)}`;
+  return `${NAMES[tier]} ${spread(row.map(({ rank }) => rank ?? 0))}`;
+}
+
+function spread(values: number[]): string {
+  const [least, most] = [formatNumber(Math.min(...values)), formatNumber(Math.max(...values))];
+  return least === most ? least : `${least} to ${most}`;
+}

@@ -1,0 +1,215 @@
+import type { ElementType } from "../onnx/model.ts";
+import type { Matrix, MatrixProducts } from "./matrix-products.ts";
+import { randomBits } from "./seeded-random.ts";
+import { type Columns, orthonormalise, singularTriples } from "./small-svd.ts";
+
+/** A matrix as another plus left · right: what merging a LoRA leaves (arXiv 2106.09685), taken apart again. */
+export interface LowRank {
+  rank: number;
+  /** [rows, rank]; carries the singular values. */
+  left: Matrix;
+  /** [rank, columns] */
+  right: Matrix;
+  /** σ of the rank / σ of the next. */
+  cliff: number;
+  /** base + left · right against the exact weights. */
+  error: { max_abs: number; relative: number };
+}
+
+export interface LowRankPair {
+  base: Matrix;
+  tuned: Matrix;
+  /** As stored: it says how much noise rounding put into the difference. */
+  dtype: ElementType;
+}
+
+/** Tried in turn: most adapters have a rank of 8 to 32, and each column costs time. */
+const RANKS_TRIED = [32, 128];
+const OVERSAMPLING = 8;
+const POWER_ITERATIONS = 1;
+
+/** A rank is believed where the next singular value is this much smaller … */
+const LEAST_CLIFF = 4;
+/** … and what then remains of the difference is almost nothing, … */
+const MOST_REMAINDER = 0.02;
+/** … or no more than rounding of both matrices explains, and not most of the difference. */
+const MOST_NOISE_SHARE = 0.5;
+const NOISE_MARGIN = 1.5;
+
+const FLOAT_BYTES = 4;
+const SEED = 3;
+
+/**
+ * The low rank of `tuned − base`, or null where it has none that would save at least half the matrix's `bytes`. By
+ * randomised subspace iteration (Halko, Martinsson and Tropp 2011, algorithm 4.4). Deterministic up to ONNX Runtime's sums.
+ */
+export async function findLowRank(
+  pair: LowRankPair,
+  products: MatrixProducts,
+  signal?: AbortSignal,
+): Promise<LowRank | null> {
+  const { rows, columns } = pair.base;
+  const difference = subtract(pair.tuned, pair.base);
+  const norm = normOf(difference.values);
+  if (norm === 0 || !Number.isFinite(norm)) return null;
+  const bytes = rows * columns * bytesOf(pair.dtype);
+  const worthwhile = Math.floor(bytes / 2 / ((rows + columns) * FLOAT_BYTES));
+  const noise = roundingNoise(pair);
+  let tried = 0;
+  for (const limit of RANKS_TRIED) {
+    const mostRank = Math.min(limit, worthwhile, Math.min(rows, columns) - 1);
+    if (mostRank <= tried) continue;
+    tried = mostRank;
+    signal?.throwIfAborted();
+    const found = await decompose(difference, Math.min(mostRank + OVERSAMPLING, rows, columns), products);
+    const rank = rankOf(found.values, { mostRank, norm, noise });
+    if (rank === null && leastRank(found.values, norm, noise) > RANKS_TRIED.at(-1)!) return null;
+    if (rank === null) continue;
+    const factors = factorsOf(found, rank);
+    return {
+      rank,
+      ...factors,
+      cliff: cliffAt(found.values, rank),
+      error: await measureError(pair, await products.product(factors.left, factors.right)),
+    };
+  }
+  return null;
+}
+
+/**
+ * A rank below which no matrix with these largest singular values can be: what they leave unexplained must be explained
+ * by others, each no larger than the last of them.
+ */
+function leastRank(values: Float64Array, norm: number, noise: number): number {
+  const unexplained = norm ** 2 - values.reduce((sum, value) => sum + value ** 2, 0) - remainderLimit(norm, noise) ** 2;
+  return values.length + Math.max(0, unexplained) / values.at(-1)! ** 2;
+}
+
+function remainderLimit(norm: number, noise: number): number {
+  return Math.max(MOST_REMAINDER * norm, Math.min(NOISE_MARGIN * noise, MOST_NOISE_SHARE * norm));
+}
+
+/** The rank after which the spectrum falls the most, of those after which only noise is left. */
+export function rankOf(
+  values: Float64Array,
+  { mostRank, norm, noise }: { mostRank: number; norm: number; noise: number },
+): number | null {
+  const limit = remainderLimit(norm, noise);
+  let explained = 0;
+  let best: number | null = null;
+  for (let rank = 1; rank <= Math.min(mostRank, values.length - 1); rank++) {
+    explained += values[rank - 1]! ** 2;
+    const remainder = Math.sqrt(Math.max(0, norm * norm - explained));
+    if (remainder > limit || cliffAt(values, rank) < LEAST_CLIFF) continue;
+    if (best === null || cliffAt(values, rank) > cliffAt(values, best)) best = rank;
+  }
+  return best;
+}
+
+/** Singular values below what float32 sums can tell from zero are all the same. */
+function cliffAt(values: Float64Array, rank: number): number {
+  const floor = values[0]! * 1e-7;
+  return Math.max(values[rank - 1]!, floor) / Math.max(values[rank] ?? 0, floor);
+}
+
+interface Decomposition {
+  values: Float64Array;
+  /** By singular value: [rows] each, and [columns] each. */
+  left: Columns;
+  right: Columns;
+}
+
+async function decompose(difference: Matrix, width: number, products: MatrixProducts): Promise<Decomposition> {
+  let range = orthonormalColumns(await products.product(difference, randomMatrix(difference.columns, width)));
+  for (let iteration = 0; iteration < POWER_ITERATIONS; iteration++) {
+    const across = orthonormalColumns(await products.transposedProduct(difference, toMatrix(range)));
+    range = orthonormalColumns(await products.product(difference, toMatrix(across)));
+  }
+  const projected = toColumns(await products.transposedProduct(difference, toMatrix(range)));
+  const triangle = orthonormalise(projected);
+  const small = singularTriples(triangle);
+  // difference ≈ range · (projected · triangle)ᵀ, and triangle = small.left · values · small.rightᵀ.
+  return { values: small.values, left: combine(range, small.right), right: combine(projected, small.left) };
+}
+
+function factorsOf({ values, left, right }: Decomposition, rank: number): { left: Matrix; right: Matrix } {
+  const scaled = left.slice(0, rank).map((column, at) => column.map((value) => value * values[at]!));
+  const columns = right[0]!.length;
+  const rightValues = new Float32Array(rank * columns);
+  for (let at = 0; at < rank; at++) rightValues.set(right[at]!, at * columns);
+  return { left: toMatrix(scaled), right: { rows: rank, columns, values: rightValues } };
+}
+
+async function measureError({ base, tuned }: LowRankPair, change: Matrix): Promise<LowRank["error"]> {
+  let most = 0;
+  let squares = 0;
+  for (let i = 0; i < change.values.length; i++) {
+    const error = Math.abs(Math.fround(base.values[i]! + change.values[i]!) - tuned.values[i]!);
+    squares += error * error;
+    if (error > most) most = error;
+  }
+  return { max_abs: most, relative: Math.sqrt(squares) / normOf(tuned.values) };
+}
+
+/** ‖ ‖ of what rounding both matrices to their type may have added to the difference: half a unit in the last place, uniform. */
+function roundingNoise({ base, tuned, dtype }: LowRankPair): number {
+  const mantissaBits = { float16: 10, bfloat16: 7 }[dtype as string] ?? 23;
+  return (2 ** -mantissaBits / Math.sqrt(12)) * Math.hypot(normOf(base.values), normOf(tuned.values));
+}
+
+function bytesOf(dtype: ElementType): number {
+  return { float16: 2, bfloat16: 2, float64: 8 }[dtype as string] ?? 4;
+}
+
+function subtract(a: Matrix, b: Matrix): Matrix {
+  const values = new Float32Array(a.values.length);
+  for (let i = 0; i < values.length; i++) values[i] = a.values[i]! - b.values[i]!;
+  return { ...a, values };
+}
+
+function normOf(values: Float32Array): number {
+  let squares = 0;
+  for (let i = 0; i < values.length; i++) squares += values[i]! * values[i]!;
+  return Math.sqrt(squares);
+}
+
+function randomMatrix(rows: number, columns: number): Matrix {
+  const values = new Float32Array(rows * columns);
+  for (let i = 0; i < values.length; i++) values[i] = randomBits(SEED, i) / 2 ** 31 - 1;
+  return { rows, columns, values };
+}
+
+function orthonormalColumns(matrix: Matrix): Columns {
+  const columns = toColumns(matrix);
+  orthonormalise(columns);
+  return columns;
+}
+
+function toColumns({ rows, columns, values }: Matrix): Columns {
+  return Array.from({ length: columns }, (_, at) => {
+    const column = new Float64Array(rows);
+    for (let row = 0; row < rows; row++) column[row] = values[row * columns + at]!;
+    return column;
+  });
+}
+
+function toMatrix(columns: Columns): Matrix {
+  const rows = columns[0]!.length;
+  const values = new Float32Array(rows * columns.length);
+  for (const [at, column] of columns.entries()) {
+    for (let row = 0; row < rows; row++) values[row * columns.length + at] = column[row]!;
+  }
+  return { rows, columns: columns.length, values };
+}
+
+/** columns · weights, column by column. */
+function combine(columns: Columns, weights: Columns): Columns {
+  return weights.map((weight) => {
+    const sum = new Float64Array(columns[0]!.length);
+    for (const [at, column] of columns.entries()) {
+      const factor = weight[at]!;
+      for (let i = 0; i < sum.length; i++) sum[i]! += factor * column[i]!;
+    }
+    return sum;
+  });
+}

@@ -1,0 +1,86 @@
+import type { TensorEntry } from "../blocks/block.ts";
+import { isFloat, toFloats } from "../fingerprint/element-stream.ts";
+import { findLowRank } from "../fingerprint/low-rank.ts";
+import type { MatrixProducts } from "../fingerprint/matrix-products.ts";
+import { WeightDistance } from "../fingerprint/weight-distance.ts";
+import type { BlobStore } from "./blob-store.ts";
+import type { Candidate } from "./choose-bases.ts";
+import { residualBytes } from "./residual.ts";
+import { blockTensors } from "./sketch-blocks.ts";
+import type { Zstd } from "./zstd.ts";
+
+/** How a tensor of a block differs from its base's. */
+export interface TensorDifference {
+  name: string;
+  tensor: TensorEntry;
+  weight_cosine: number;
+  relative_delta: number;
+  /** Factors in float32 that give the difference; null: it has no low rank, or none was looked for. */
+  low_rank: { rank: number; bytes: number; cliff: number; error: { max_abs: number; relative: number } } | null;
+  /** Of the lossless difference, really encoded; null: not asked for. */
+  residual_bytes: number | null;
+}
+
+export interface BlockDifference {
+  weight_cosine: number;
+  relative_delta: number;
+  /** Those that are not the very same bytes. */
+  tensors: TensorDifference[];
+}
+
+export interface Instruments {
+  /** null: do not look for low ranks. */
+  products: MatrixProducts | null;
+  /** null: do not encode residuals. */
+  zstd: Zstd | null;
+}
+
+/** Larger matrices (an embedding of a large model) would take several times 1 GiB of float32 at once. */
+const MOST_ELEMENTS = 1 << 28;
+
+/** Measures a candidate tensor by tensor; one pair of tensors is in memory at a time. Changes nothing. */
+export async function measureDifference(
+  blobs: BlobStore,
+  { base, block }: Candidate,
+  { products, zstd, signal }: Instruments & { signal?: AbortSignal },
+): Promise<BlockDifference> {
+  const all = new WeightDistance();
+  const tensors: TensorDifference[] = [];
+  const baseTensors = blockTensors(base.document);
+  for (const [at, tensor] of blockTensors(block.document).entries()) {
+    signal?.throwIfAborted();
+    const baseTensor = baseTensors[at]!;
+    const bytes = await blobs.read(tensor.digest, tensor.bytes);
+    const isSame = baseTensor.digest === tensor.digest;
+    const baseBytes = isSame ? bytes : await blobs.read(baseTensor.digest, baseTensor.bytes);
+    const pair = { base: toFloats(baseBytes, tensor.dtype), tuned: toFloats(bytes, tensor.dtype) };
+    const distance = new WeightDistance();
+    distance.add(pair.base, pair.tuned);
+    all.addAll(distance);
+    if (isSame) continue;
+    tensors.push({
+      name: tensor.name,
+      tensor,
+      weight_cosine: distance.cosine,
+      relative_delta: distance.relativeDelta,
+      low_rank: products === null ? null : await lowRankOf(tensor, pair, { products, ...(signal ? { signal } : {}) }),
+      residual_bytes:
+        zstd === null ? null : await residualBytes({ base: baseBytes, exact: bytes, dtype: tensor.dtype }, zstd),
+    });
+  }
+  return { weight_cosine: all.cosine, relative_delta: all.relativeDelta, tensors };
+}
+
+async function lowRankOf(
+  { dtype, dims }: TensorEntry,
+  { base, tuned }: { base: Float32Array; tuned: Float32Array },
+  { products, signal }: { products: MatrixProducts; signal?: AbortSignal },
+): Promise<TensorDifference["low_rank"]> {
+  const [rows = 0, columns = 0] = dims;
+  if (!isFloat(dtype) || dims.length !== 2 || rows * columns > MOST_ELEMENTS) return null;
+  const matrix = (values: Float32Array) => ({ rows, columns, values });
+  const found = await findLowRank({ base: matrix(base), tuned: matrix(tuned), dtype }, products, signal);
+  if (found === null) return null;
+  const bytes = found.left.values.byteLength + found.right.values.byteLength;
+  return { rank: found.rank, bytes, cliff: found.cliff, error: found.error };
+}

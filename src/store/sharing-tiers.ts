@@ -1,0 +1,214 @@
+import type { BlockKind, Digest } from "../blocks/block.ts";
+import { MatrixProducts } from "../fingerprint/matrix-products.ts";
+import { type Candidate, chooseBases } from "./choose-bases.ts";
+import { type BlockDifference, measureDifference, type TensorDifference } from "./measure-difference.ts";
+import type { Repository, StoredModel } from "./repository.ts";
+import { blockTensors, type SketchOptions } from "./sketch-blocks.ts";
+import { readModels, reportSharing, type SharingReport, type Tier } from "./sharing.ts";
+import type { Pair } from "./sharing-pairs.ts";
+import { findZstd, ZSTD_MISSING } from "./zstd.ts";
+
+export type DifferenceTier = "lowrank" | "residual";
+
+/** Blocks that could be kept as a difference to another, and what that would save: a report, nothing is rewritten. */
+export interface DifferenceReport {
+  tiers: Record<DifferenceTier, DifferenceTotals>;
+  pairs: DifferentPair[];
+}
+
+export interface DifferenceTotals {
+  blocks: number;
+  saved_bytes: number;
+  /** Why nothing could be measured, and what to do about it. */
+  unavailable?: string;
+}
+
+/** `b`'s block as a difference to `a`'s. */
+export interface DifferentPair {
+  a: string;
+  b: string;
+  kind: BlockKind;
+  layer: number | null;
+  tier: DifferenceTier;
+  weight_cosine: number;
+  /** ‖b − a‖ / ‖a‖ over the block. */
+  relative_delta: number;
+  saved_bytes: number;
+  /** Low rank only: the largest of its tensors. */
+  rank?: number;
+  /** Low rank only: base + factors against the exact weights; the largest of its tensors. */
+  residual_error?: { max_abs: number; relative: number };
+  /** Exact bytes / encoded bytes of the tensors that differ; where residuals were measured. */
+  residual_ratio?: number;
+  tensors: DifferentTensor[];
+}
+
+export interface DifferentTensor {
+  name: string;
+  dims: number[];
+  weight_cosine: number;
+  relative_delta: number;
+  rank: number | null;
+  /** σ of the rank / σ of the next. */
+  cliff: number | null;
+  residual_ratio: number | null;
+}
+
+export interface TierOptions extends SketchOptions {
+  tiers: readonly DifferenceTier[];
+  /** Before a block is compared with its base, which reads both. */
+  onCompare?: SketchOptions["onProgress"];
+}
+
+/** What `dedupe` reports: what is shared, and what differences to a base would save beyond that. */
+export interface TieredReport extends Omit<SharingReport, "pairs" | "tiers"> {
+  tiers: Record<"exact" | "equivalent", Tier> & DifferenceReport["tiers"];
+  pairs: (Pair | DifferentPair)[];
+  /** Bytes of all models together if every block of the tiers were kept as its difference. */
+  reachable_bytes: number;
+  /** logical / reachable. */
+  reachable_ratio: number;
+}
+
+/** A residual that saves less is not worth decoding on every load. */
+const LEAST_SAVING = 0.1;
+
+/** The named models, or all: equal blocks by digest, and the asked-for tiers measured. Keeps sketches, changes nothing else. */
+export async function reportTiers(
+  repository: Repository,
+  names: string[] | undefined,
+  options: TierOptions,
+): Promise<TieredReport> {
+  const sharing = await reportSharing(repository, names);
+  const differences = await reportDifferences(repository, await readModels(repository, names), options);
+  const { lowrank, residual } = differences.tiers;
+  const reachable = sharing.stored_bytes - lowrank.saved_bytes - residual.saved_bytes;
+  return {
+    ...sharing,
+    tiers: { ...sharing.tiers, lowrank, residual },
+    pairs: [...sharing.pairs, ...differences.pairs],
+    reachable_bytes: reachable,
+    reachable_ratio: reachable === 0 ? 1 : sharing.logical_bytes / reachable,
+  };
+}
+
+async function reportDifferences(
+  repository: Repository,
+  models: StoredModel[],
+  { tiers, ...options }: TierOptions,
+): Promise<DifferenceReport> {
+  const totals: DifferenceReport["tiers"] = {
+    lowrank: { blocks: 0, saved_bytes: 0 },
+    residual: { blocks: 0, saved_bytes: 0 },
+  };
+  const zstd = tiers.includes("residual") ? findZstd() : null;
+  if (tiers.includes("residual") && zstd === null) totals.residual.unavailable = ZSTD_MISSING;
+  if (!tiers.includes("lowrank") && zstd === null) return { tiers: totals, pairs: [] };
+
+  const candidates = await chooseBases(repository, models, options);
+  const products = tiers.includes("lowrank") && candidates.length > 0 ? await MatrixProducts.open() : null;
+  const found: { candidate: Candidate; difference: BlockDifference; tier: DifferenceTier }[] = [];
+  try {
+    const { signal } = options;
+    for (const [at, candidate] of candidates.entries()) {
+      options.onCompare?.({ blocks: at, totalBlocks: candidates.length });
+      const instruments = { products, zstd, ...(signal ? { signal } : {}) };
+      const difference = await measureDifference(repository.blobs, candidate, instruments);
+      const tier = tierOf(difference);
+      if (tier !== null) found.push({ candidate, difference, tier });
+    }
+  } finally {
+    await products?.close();
+  }
+
+  const kept = await keptTensors(repository, models, new Set(found.map(({ candidate }) => candidate.block.digest)));
+  const pairs = found.map(({ candidate, difference, tier }) => {
+    const saved = savedBytes(difference, tier, kept);
+    totals[tier].blocks++;
+    totals[tier].saved_bytes += saved;
+    return describePair(candidate, difference, { tier, saved_bytes: saved });
+  });
+  return { tiers: totals, pairs: pairs.toSorted(byPlace) };
+}
+
+/** Low rank when every matrix that differs has one: a block whose factors would leave one matrix whole is no adapter. */
+function tierOf({ tensors }: BlockDifference): DifferenceTier | null {
+  const matrices = tensors.filter(({ tensor }) => tensor.dims.length > 1);
+  if (matrices.length > 0 && matrices.every(({ low_rank }) => low_rank !== null)) return "lowrank";
+  if (tensors.some(({ residual_bytes }) => residual_bytes === null)) return null;
+  const ratio = residualRatio(tensors);
+  return ratio !== null && 1 - 1 / ratio >= LEAST_SAVING ? "residual" : null;
+}
+
+/** Tensors that some block needs whole, whatever becomes of the replaced ones: those save nothing. */
+async function keptTensors(repository: Repository, models: StoredModel[], replaced: Set<Digest>): Promise<Set<Digest>> {
+  const kept = new Set<Digest>();
+  for (const { digest } of models.flatMap(({ document }) => document.chain)) {
+    if (replaced.has(digest)) continue;
+    for (const tensor of blockTensors(await repository.readBlock(digest))) kept.add(tensor.digest);
+  }
+  return kept;
+}
+
+/** Counts each tensor once: what is counted is added to `kept`. */
+function savedBytes({ tensors }: BlockDifference, tier: DifferenceTier, kept: Set<Digest>): number {
+  let saved = 0;
+  for (const { tensor, low_rank, residual_bytes } of tensors) {
+    if (kept.has(tensor.digest)) continue;
+    kept.add(tensor.digest);
+    const bytes = tier === "lowrank" ? low_rank?.bytes : residual_bytes;
+    saved += Math.max(0, tensor.bytes - (bytes ?? tensor.bytes));
+  }
+  return saved;
+}
+
+function describePair(
+  { base, block }: Candidate,
+  { weight_cosine, relative_delta, tensors }: BlockDifference,
+  { tier, saved_bytes }: { tier: DifferenceTier; saved_bytes: number },
+): DifferentPair {
+  const lowRanks = tensors.flatMap(({ low_rank }) => low_rank ?? []);
+  const ratio = residualRatio(tensors);
+  return {
+    a: base.models[0]!,
+    b: block.models[0]!,
+    kind: block.kind,
+    layer: block.layer,
+    tier,
+    weight_cosine,
+    relative_delta,
+    saved_bytes,
+    ...(tier === "lowrank" && {
+      rank: Math.max(...lowRanks.map(({ rank }) => rank)),
+      residual_error: {
+        max_abs: Math.max(...lowRanks.map(({ error }) => error.max_abs)),
+        relative: Math.max(...lowRanks.map(({ error }) => error.relative)),
+      },
+    }),
+    ...(ratio !== null && { residual_ratio: ratio }),
+    tensors: tensors.map(describeTensor),
+  };
+}
+
+function describeTensor(difference: TensorDifference): DifferentTensor {
+  const { name, tensor, weight_cosine, relative_delta, low_rank } = difference;
+  return {
+    name,
+    dims: tensor.dims,
+    weight_cosine,
+    relative_delta,
+    rank: low_rank?.rank ?? null,
+    cliff: low_rank?.cliff ?? null,
+    residual_ratio: residualRatio([difference]),
+  };
+}
+
+function residualRatio(tensors: TensorDifference[]): number | null {
+  const encoded = tensors.reduce((sum, { residual_bytes }) => sum + (residual_bytes ?? Number.NaN), 0);
+  const exact = tensors.reduce((sum, { tensor }) => sum + tensor.bytes, 0);
+  return Number.isNaN(encoded) || encoded === 0 ? null : exact / encoded;
+}
+
+function byPlace(a: DifferentPair, b: DifferentPair): number {
+  return a.b === b.b ? (a.layer ?? -1) - (b.layer ?? -1) : a.b < b.b ? -1 : 1;
+}
