@@ -1,5 +1,6 @@
 import type { CoreSpec } from "./specifications.ts";
 import type { OnnxModel } from "../onnx/model.ts";
+import { viewRows } from "./form.ts";
 import { checkPresent } from "./lift-attention.ts";
 import type { FoundCore, Lifter } from "./lifter.ts";
 import { sameWindow } from "./mask.ts";
@@ -84,23 +85,10 @@ function liftAt(model: OnnxModel, hints: ModelHints, probe: Probe): Lift {
 const CACHE_OUTPUT = /present|past|cache|key|value/i;
 
 function logitsNode(lifter: Lifter, name: string, value: Value | undefined): number {
-  const [term] = value?.kind === "form" ? value.terms : [];
-  if (value?.kind !== "form" || term === undefined || value.terms.length !== 1 || typeof term.source !== "number")
+  const view = value?.kind === "form" ? viewRows(lifter.program, value) : null;
+  if (view?.tokens.at(-1) !== lifter.probe.sequence - 1)
     throw new Unliftable(name, "the logits are not one row per token");
-  const width = lifter.program.width(term.source);
-  const last = (lifter.probe.sequence - 1) * width;
-  const tail = term.index.subarray(-width);
-  if (term.factor === 1 && tail.every((index, i) => index === last + i)) return term.source;
-  if (typeof term.factor === "number" && tail.every((index, i) => index === last + i)) {
-    return lifter.program.add({
-      op: "scalar",
-      inputs: [term.source],
-      width,
-      attributes: { function: "Mul", value: term.factor },
-      weights: {},
-    });
-  }
-  throw new Unliftable(name, "the logits of the last token are not one row");
+  return view.node;
 }
 
 /** A program that depends on where it was probed would be wrong elsewhere. */

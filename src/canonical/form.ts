@@ -2,15 +2,10 @@ import type { GraphNode } from "../onnx/model.ts";
 import { broadcastTo, transposition, type Movement } from "./movement.ts";
 import type { RowProgram } from "./rows.ts";
 import { spread } from "./known-elementwise.ts";
-import { count, Unliftable, type Form, type Known, type Term } from "./value.ts";
+import { count, Unliftable, type Form, type Known, type RowView, type Term } from "./value.ts";
 import { computedWeight } from "./weights.ts";
 
-/** A form read as rows: row r of the value is the row of `node` for token `tokens[r]`. */
-export interface RowView {
-  node: number;
-  tokens: Int32Array;
-  width: number;
-}
+export type { RowView } from "./value.ts";
 
 /** Forms that pick from different rows, picking from one row that holds them side by side instead. */
 export function joinSources(program: RowProgram, forms: Form[]): Form[] {
@@ -32,13 +27,15 @@ export function joinSources(program: RowProgram, forms: Form[]): Form[] {
       index: term.index.map((at) => (at < 0 ? at : Math.floor(at / own) * width + offset + (at % own))),
     };
   };
-  return forms.map((form) => ({ ...form, terms: form.terms.map(moveTo) }));
+  return forms.map(({ dims, terms, factors }) => ({ kind: "form", dims, terms: terms.map(moveTo), factors }));
 }
 
 /** Moves elements of one or several forms (Concat). */
 export function moveForms(forms: Form[], { dims, from, input }: Movement): Form {
   const factors = forms.flatMap((form) => form.factors);
-  if (forms.some((form) => form.terms.length === 0)) return { kind: "form", dims, terms: [], factors };
+  const [{ rows }] = forms as [Form, ...Form[]];
+  if (rows !== undefined && from === null) return wholeRows(rows, dims, factors);
+  if (forms.some(isShapeOnly)) return { kind: "form", dims, terms: [], factors };
   if (from === null) return { kind: "form", dims, terms: forms[0]!.terms, factors };
   const depth = Math.max(...forms.map((form) => form.terms.length));
   const terms = Array.from({ length: depth }, (_, t) =>
@@ -81,14 +78,15 @@ export function factorAt(term: Term, at: number): number {
 export function scaleForm(form: Form, by: number): Form {
   const scale = (factor: Term["factor"]): Term["factor"] =>
     typeof factor === "number" ? factor * by : factor.map((each) => each * by);
-  return { ...form, terms: form.terms.map((term) => ({ ...term, factor: scale(term.factor) })) };
+  const terms = form.terms.map((term) => ({ ...term, factor: scale(term.factor) }));
+  return { kind: "form", dims: form.dims, terms, factors: form.factors };
 }
 
 /** Multiplies by numbers that differ from position to position (the cosines and sines of rotary embedding). */
 export function multiplyForm(form: Form, by: Known, dims: number[]): Form {
   const wide = moveForms([form], broadcastTo(form.dims, dims));
   const factors = [...form.factors, by];
-  if (wide.terms.length === 0) return { ...wide, factors };
+  if (isShapeOnly(wide)) return { ...wide, factors };
   const numbers = spread(by, dims);
   const terms = wide.terms.map((term) => ({ ...term, factor: numbers.map((each, i) => each * factorAt(term, i)) }));
   return { kind: "form", dims, terms, factors };
@@ -96,7 +94,8 @@ export function multiplyForm(form: Form, by: Known, dims: number[]): Form {
 
 /** a + b as two terms, when both pick elements of the same rows (a rotation); null when it is an ordinary sum. */
 export function sumOfPicks(a: Form, b: Form, dims: number[]): Form | null {
-  if (a.terms.length === 0) {
+  if (a.rows !== undefined && b.rows !== undefined) return null;
+  if (isShapeOnly(a)) {
     const rotates = a.factors.length > 0 && b.factors.length > 0;
     return rotates ? { kind: "form", dims, terms: [], factors: [...a.factors, ...b.factors] } : null;
   }
@@ -119,33 +118,33 @@ export function sumOfPicks(a: Form, b: Form, dims: number[]): Form | null {
  * null when its elements are not grouped by token.
  */
 export function viewRows(program: RowProgram, form: Form): RowView | null {
+  if (form.rows !== undefined) return form.rows;
   const [term] = form.terms;
   if (term === undefined || form.terms.length !== 1 || typeof term.source !== "number" || term.source < 0) return null;
   const stride = program.width(term.source);
   const { index, factor } = term;
-  const tokenOf = (at: number): number => Math.floor(index[at]! / stride);
+  const firstToken = Math.floor(index[0]! / stride);
   let width = 1;
-  while (width < index.length && tokenOf(width) === tokenOf(0)) width++;
+  while (width < index.length && Math.floor(index[width]! / stride) === firstToken) width++;
   if (index.length % width !== 0) return null;
-  const rows = index.length / width;
-  const tokens = Int32Array.from({ length: rows }, (_, row) => tokenOf(row * width));
-  const columns = Array.from(index.subarray(0, width), (at) => at - tokens[0]! * stride);
-  for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < width; column++) {
-      const at = row * width + column;
-      if (index[at]! !== tokens[row]! * stride + columns[column]!) return null;
+  const tokens = new Int32Array(index.length / width);
+  const columns = index.slice(0, width);
+  for (let column = 0; column < width; column++) columns[column]! -= firstToken * stride;
+  for (let row = 0, at = 0; row < tokens.length; row++) {
+    tokens[row] = Math.floor(index[at]! / stride);
+    const start = tokens[row]! * stride;
+    for (let column = 0; column < width; column++, at++) {
+      if (index[at] !== start + columns[column]!) return null;
       if (typeof factor !== "number" && factor[at] !== factor[column]) return null;
     }
   }
   const picked = pickColumns(program, term.source, columns);
-  return {
-    node: scaleRows(program, picked, typeof factor === "number" ? factor : factor.subarray(0, width)),
-    tokens,
-    width,
-  };
+  const node = scaleRows(program, picked, typeof factor === "number" ? factor : factor.subarray(0, width));
+  return { node, tokens, width };
 }
 
-export function pickColumns(program: RowProgram, source: number, columns: number[]): number {
+export function pickColumns(program: RowProgram, source: number, picked: ArrayLike<number>): number {
+  const columns = Array.from(picked);
   if (columns.length === program.width(source) && columns.every((column, i) => column === i)) return source;
   return program.add({ op: "columns", inputs: [source], width: columns.length, attributes: { columns }, weights: {} });
 }
@@ -179,7 +178,7 @@ export function inTokenOrder(
   const [first] = forms as [Form, ...Form[]];
   const rank = first.dims.length;
   const inOrder = (form: Form): boolean => viewRows(program, form) !== null;
-  if (first.terms.length === 0 || forms.every(inOrder) || forms.some((form) => form.dims.length !== rank))
+  if (isShapeOnly(first) || forms.every(inOrder) || forms.some((form) => form.dims.length !== rank))
     return compute(forms);
   const axis = first.dims.findIndex(
     (dim, i) => dim === sequence && i < rank - 1 && forms.every((form) => inOrder(permute(form, toFront(rank, i)))),
@@ -217,11 +216,34 @@ export function formOfRows(program: RowProgram, node: number, tokens: Int32Array
   const width = program.width(node);
   if (count(dims) !== tokens.length * width)
     throw new Error(`rows of ${tokens.length}×${width} do not fill [${dims.join(", ")}]`);
+  return wholeRows({ node, tokens, width }, dims, []);
+}
+
+/** Most values are whole rows that nothing ever looks into: their terms are made when something does. */
+function wholeRows(rows: RowView, dims: number[], factors: Known[]): Form {
+  let terms: Term[] | undefined;
+  return {
+    kind: "form",
+    dims,
+    factors,
+    rows,
+    get terms() {
+      return (terms ??= [{ source: rows.node, index: indicesOf(rows), factor: 1 }]);
+    },
+  };
+}
+
+function indicesOf({ tokens, width }: RowView): Int32Array {
   const index = new Int32Array(tokens.length * width);
-  for (let row = 0; row < tokens.length; row++) {
-    for (let column = 0; column < width; column++) index[row * width + column] = tokens[row]! * width + column;
+  for (let row = 0, at = 0; row < tokens.length; row++) {
+    for (let column = 0; column < width; column++, at++) index[at] = tokens[row]! * width + column;
   }
-  return { kind: "form", dims, terms: [{ source: node, index, factor: 1 }], factors: [] };
+  return index;
+}
+
+/** Whether only the shape of a value is followed. */
+export function isShapeOnly(form: Form): boolean {
+  return form.rows === undefined && form.terms.length === 0;
 }
 
 /** A value of which only the shape is followed. */

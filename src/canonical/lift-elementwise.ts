@@ -1,12 +1,12 @@
 import type { GraphNode } from "../onnx/model.ts";
-import { formOfRows, multiplyForm, rowsOf, scaleForm, shapeOnly, sumOfPicks, type RowView } from "./form.ts";
+import { formOfRows, moveForms, multiplyForm, rowsOf, scaleForm, shapeOnly, sumOfPicks, type RowView } from "./form.ts";
 import { tokensFirst, unary, withScalar } from "./lift-rows.ts";
 import { multiplyQuantised } from "./lift-quantised.ts";
 import { spread } from "./known-elementwise.ts";
 import { addToScores, hideScores, scaleScores, tanhOfScores } from "./lift-scores.ts";
 import { formAt, valueOf, type Lift, type Lifter } from "./lifter.ts";
 import { positionRows, vectorOperation } from "./lift-linear.ts";
-import { axesOf, broadcastDims, intAttribute } from "./movement.ts";
+import { axesOf, broadcastDims, intAttribute, keep } from "./movement.ts";
 import { optionalKnown } from "./lifter.ts";
 import { count, scalarOf, Unliftable, type Form, type Known, type Value } from "./value.ts";
 
@@ -18,11 +18,14 @@ export const liftUnary: Lift = (lifter, node) => {
   return [unary(lifter, node, formAt(lifter, node, 0))];
 };
 
+/** GELU exactly or by tanh; com.microsoft.FastGelu adds a bias first. */
 export const liftGelu: Lift = (lifter, node) => {
   const approximate = node.attributes.get("approximate");
   const tanh = node.opType === "FastGelu" || (approximate?.kind === "string" && approximate.value === "tanh");
-  if (node.inputs[1]) throw new Unliftable(node.name, `${node.opType} with a bias`);
-  return [unary(lifter, node, formAt(lifter, node, 0), tanh ? "GeluTanh" : "Gelu")];
+  const bias = optionalKnown(lifter, node, 1);
+  const x = formAt(lifter, node, 0);
+  const biased = bias === null ? x : vectorOperation(lifter, node, { x, operand: bias, operation: "Add" });
+  return [unary(lifter, node, biased, tanh ? "GeluTanh" : "Gelu")];
 };
 
 /** Add, Sub, Mul, Div, Pow, Min, Max of rows with rows, numbers or weights; of attention scores with masks and scales. */
@@ -85,7 +88,8 @@ function sameTokens(a: RowView, b: RowView): boolean {
 function rowsWithKnown(lifter: Lifter, node: GraphNode, x: Form, operand: Known): Form {
   const value = scalarOf(operand);
   const dims = broadcastDims(x.dims, operand.dims, node);
-  if (value !== null && count(dims) === count(x.dims)) return withScalar(lifter, node, { ...x, dims }, value);
+  if (value !== null && count(dims) === count(x.dims))
+    return withScalar(lifter, node, moveForms([x], keep(dims)), value);
   if (
     node.opType === "Add" &&
     count(dims) === count(x.dims) &&
@@ -93,7 +97,7 @@ function rowsWithKnown(lifter: Lifter, node: GraphNode, x: Form, operand: Known)
     operand.table === null &&
     operand.read().every((each) => each === 0)
   )
-    return { ...x, dims };
+    return moveForms([x], keep(dims));
   if (operand.table !== null && node.opType === "Add")
     return rowsWithRows(lifter, node, x, positionRows(lifter, node, operand));
   if (count(operand.dims) === x.dims.at(-1) && operand.dims.at(-1) === x.dims.at(-1))

@@ -1,5 +1,5 @@
 import type { GraphNode } from "../onnx/model.ts";
-import { shapeOnly } from "./form.ts";
+import { isShapeOnly, moveForms, shapeOnly } from "./form.ts";
 import { attend, tableRows, type HeadsOperand } from "./lift-attention.ts";
 import { addToScores, hideScores } from "./lift-scores.ts";
 import { normOf } from "./lift-norm.ts";
@@ -49,7 +49,7 @@ interface Rotation {
 
 function rotate(lifter: Lifter, x: Form, { cos, sin, size, headsFirst, interleaved }: Rotation): Form {
   const factors = [...x.factors, cos, sin];
-  if (x.terms.length === 0) return shapeOnly(x.dims, factors);
+  if (isShapeOnly(x)) return shapeOnly(x.dims, factors);
   const [term] = x.terms;
   const half = cos.dims[1]!;
   const dim = half * 2;
@@ -298,18 +298,11 @@ export function part(
 ): Form {
   const width = heads * size;
   const dims = [1, lifter.probe.sequence, width];
-  if (form.terms.length === 0) return shapeOnly(dims, form.factors);
+  if (isShapeOnly(form)) return shapeOnly(dims, form.factors);
   const whole = form.dims[2]!;
-  const pick = (array: Int32Array): Int32Array =>
-    Int32Array.from(
-      { length: lifter.probe.sequence * width },
-      (_, i) => array[Math.floor(i / width) * whole + start + (i % width)]!,
-    );
-  const positions = pick(Int32Array.from({ length: form.terms[0]!.index.length }, (_, i) => i));
-  const terms = form.terms.map(({ source, index, factor }) => ({
-    source: typeof source === "number" ? source : pick(source),
-    index: pick(index),
-    factor: typeof factor === "number" ? factor : Float64Array.from(positions, (at) => factor[at]!),
-  }));
-  return { kind: "form", dims, terms, factors: form.factors };
+  const from = new Int32Array(lifter.probe.sequence * width);
+  for (let s = 0, at = 0; s < lifter.probe.sequence; s++) {
+    for (let column = 0; column < width; column++, at++) from[at] = s * whole + start + column;
+  }
+  return moveForms([form], { dims, from, input: null });
 }

@@ -27,8 +27,17 @@ export interface Form {
   dims: number[];
   /** Each element is the sum of its terms; one for all but rotated heads. Empty when only shapes are followed. */
   terms: Term[];
+  /** Set while the form is whole rows in token order: `terms` are then made only when something looks at them. */
+  rows?: RowView;
   /** The position-dependent factors that were multiplied in. */
   factors: Known[];
+}
+
+/** Row r of a value is the row of `node` for token `tokens[r]`. */
+export interface RowView {
+  node: number;
+  tokens: Int32Array;
+  width: number;
 }
 
 export interface Term {

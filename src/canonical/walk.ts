@@ -259,12 +259,15 @@ export function neededNodes(graph: OnnxGraph, wanted: string[]): GraphNode[] {
   return sorted;
 }
 
-/** Inputs, and for If also what its branches take from outside. */
+/** Inputs, and for If also what its branches take from outside (optimum names a branch's results like those of the If). */
 function dependencies(node: GraphNode): string[] {
   const inner: string[] = [];
   for (const attribute of node.attributes.values()) {
-    if (attribute.kind === "graph") for (const each of attribute.value.nodes) inner.push(...dependencies(each));
-    if (attribute.kind === "graph") inner.push(...attribute.value.outputs.map((output) => output.name));
+    if (attribute.kind !== "graph") continue;
+    const { nodes, outputs, initializers } = attribute.value;
+    const own = new Set([...initializers.keys(), ...nodes.flatMap((each) => each.outputs)]);
+    const taken = [...nodes.flatMap(dependencies), ...outputs.map((output) => output.name)];
+    inner.push(...taken.filter((name) => !own.has(name)));
   }
   return [...node.inputs, ...inner].filter((name) => name !== "");
 }

@@ -56,26 +56,40 @@ function* rangeOf(weight: Weight, offset: number, length: number): Generator<Uin
     yield readTensorRange(weight.tensor, offset + done, Math.min(TILE_BYTES, length - done));
 }
 
-function* columnsOf({ tensor, take }: Weight, rows: number, { rowBytes, elementBytes }: Layout): Generator<Uint8Array> {
-  const { ranges } = take!;
-  const taken = ranges.reduce((sum, range) => sum + range.length, 0) * elementBytes;
+function* columnsOf(weight: Weight, rows: number, layout: Layout): Generator<Uint8Array> {
+  const { tensor, take } = weight;
+  const { rowBytes, elementBytes } = layout;
+  const runs = take!.ranges.map(({ start, length }) => ({
+    start: start * elementBytes,
+    length: length * elementBytes,
+  }));
+  const taken = runs.reduce((sum, run) => sum + run.length, 0);
   const rowsAtOnce = Math.max(1, Math.floor(TILE_BYTES / rowBytes));
+  const alone = runs.every(({ length }) => length >= SHORTEST_READ);
+  using source = alone ? new TensorRanges(tensor) : null;
   for (let row = 0; row < rows; row += rowsAtOnce) {
     const count = Math.min(rowsAtOnce, rows - row);
-    const source = readTensorRange(tensor, row * rowBytes, count * rowBytes);
+    const tile = alone ? null : readTensorRange(tensor, row * rowBytes, count * rowBytes);
     const out = takeChunk(count * taken);
     let position = 0;
     for (let i = 0; i < count; i++) {
-      for (const { start, length } of ranges) {
-        const from = i * rowBytes + start * elementBytes;
-        out.set(source.subarray(from, from + length * elementBytes), position);
-        position += length * elementBytes;
+      for (const { start, length } of runs) {
+        const target = out.subarray(position, position + length);
+        if (tile === null) source!.read((row + i) * rowBytes + start, target);
+        else target.set(tile.subarray(i * rowBytes + start, i * rowBytes + start + length));
+        position += length;
       }
     }
-    recycleChunk(source);
+    if (tile !== null) recycleChunk(tile);
     yield out;
   }
 }
+
+/**
+ * Runs of columns this long are read one by one: else each of q, k and v would read the whole matrix they are packed
+ * in. Shorter ones share the pages of the disk and cost more in calls than the bytes between them.
+ */
+const SHORTEST_READ = 4096;
 
 /**
  * Transposes in bands of source columns. Each band reads a short run of every row, so the whole file is read once,
