@@ -32,6 +32,9 @@ export interface AddModelOptions {
   onProgress?: (progress: StoreProgress) => void;
 }
 
+/** How the warning of an opaque model begins; the node and the reason follow. */
+export const KEPT_WHOLE = "kept whole, nothing inside is shared: ";
+
 export interface AddedModel {
   name: string;
   digest: Digest;
@@ -102,7 +105,7 @@ async function storeModel(
       contextLength: facts.contextLength,
       chain,
       recognised: [],
-      warnings: [...warnings, `kept whole, nothing inside is shared: ${apart.reason}`],
+      warnings: [...warnings, `${KEPT_WHOLE}${apart.reason}`],
     };
   }
   const { canonical } = apart;

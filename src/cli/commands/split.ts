@@ -89,6 +89,7 @@ async function splitOne(
     family: document.family,
     precision: document.precision,
     opaque: document.opaque,
+    recognised: document.recognised,
     warnings: document.warnings,
     milliseconds: Math.round(milliseconds),
   };

@@ -1,5 +1,6 @@
+import { KEPT_WHOLE } from "../../store/add-model.ts";
 import type { BlockSharing } from "../../store/sharing.ts";
-import { formatBytes, formatDuration } from "./format.ts";
+import { formatBytes, formatCount, formatDuration } from "./format.ts";
 import { renderTable } from "./table.ts";
 
 /** The keys are the stable JSON of `split`. */
@@ -18,6 +19,9 @@ export interface SplitModel {
   family: string;
   precision: string;
   opaque: boolean;
+  /** What was recognised and how; empty for an opaque model. */
+  recognised: string[];
+  /** What was not, and why. */
   warnings: string[];
   milliseconds: number;
 }
@@ -41,8 +45,40 @@ export function printSplit({ models }: Split): string {
       formatDuration(milliseconds),
     ]),
   );
-  const warnings = models.flatMap(({ name, warnings: spoken }) =>
-    spoken.map((warning) => `warning: ${name}: ${warning}`),
-  );
-  return [table, ...warnings].join("\n");
+  return [table, ...findings(models), summary(models)].join("\n\n");
+}
+
+/** One section per kind of model: fine-tunes of one base differ in nothing that is said here. */
+function findings(models: SplitModel[]): string[] {
+  const names = new Map<string, string[]>();
+  for (const model of models) {
+    const text = describeModel(model);
+    names.set(text, [...(names.get(text) ?? []), model.name]);
+  }
+  return Array.from(names, ([text, alike]) => `${listNames(alike)}\n${text}`);
+}
+
+function describeModel({ family, precision, exporter, recognised, warnings }: SplitModel): string {
+  const origin = `${family === "unknown" ? "family not named" : family}, ${precision}, written by ${exporter}`;
+  return [origin, ...recognised, ...warnings.map((warning) => `warning: ${warning}`)]
+    .map((line) => `  ${line}`)
+    .join("\n");
+}
+
+function listNames(names: string[]): string {
+  const more = names.length - NAMES_SHOWN;
+  return more > 0 ? `${names.slice(0, NAMES_SHOWN).join(", ")} and ${more} more` : names.join(", ");
+}
+
+const NAMES_SHOWN = 8;
+
+function summary(models: SplitModel[]): string {
+  const whole = models.filter(({ opaque }) => opaque);
+  const cut = `${formatCount(models.length - whole.length, "model")} cut into blocks`;
+  if (whole.length === 0) return cut;
+  const reasons = whole.map(({ name, warnings }) => {
+    const reason = warnings.find((warning) => warning.startsWith(KEPT_WHOLE))?.slice(KEPT_WHOLE.length);
+    return `${name} (${reason ?? "no reason given"})`;
+  });
+  return `${cut}, ${whole.length} kept whole: ${reasons.join("; ")}`;
 }
