@@ -7,13 +7,17 @@ export function isFloat(dtype: ElementType): boolean {
   return dtype === "float32" || dtype === "float16" || dtype === "bfloat16" || dtype === "float64";
 }
 
+/** Few enough that decoded elements stay in the fastest cache until they are used. */
+const PIECE_ELEMENTS = 8192;
+
 /**
- * The elements of a tensor as float32, chunk by chunk as its bytes come; an element cut by a chunk's end comes with the
+ * The elements of a tensor as float32, piece by piece as its bytes come; an element cut by a chunk's end comes with the
  * next. Unsigned codes are centred, since the midpoint they have in common would make any two tensors look alike.
  */
 export class ElementStream {
   readonly #dtype: ElementType;
   readonly #width: number;
+  readonly #floats = new Float32Array(PIECE_ELEMENTS);
   #cut = new Uint8Array();
 
   constructor(dtype: ElementType) {
@@ -21,8 +25,8 @@ export class ElementStream {
     this.#width = Math.max(1, elementBits(dtype) / 8);
   }
 
-  /** Valid until the chunk is used for something else: float32 elements are not copied. */
-  next(chunk: Uint8Array): Float32Array {
+  /** A piece is valid until the next one and until the chunk is used for something else: float32 is not copied. */
+  *pieces(chunk: Uint8Array): Generator<Float32Array> {
     let bytes = chunk;
     if (this.#cut.length > 0) {
       bytes = new Uint8Array(this.#cut.length + chunk.length);
@@ -31,19 +35,22 @@ export class ElementStream {
     }
     const whole = bytes.length - (bytes.length % this.#width);
     this.#cut = bytes.slice(whole);
-    return toFloats(bytes.subarray(0, whole), this.#dtype);
+    const pieceBytes = PIECE_ELEMENTS * this.#width;
+    for (let from = 0; from < whole; from += pieceBytes) {
+      yield toFloats(bytes.subarray(from, Math.min(whole, from + pieceBytes)), this.#dtype, this.#floats);
+    }
   }
 }
 
-/** All elements as float32: what is exact for the types up to 16 bits and float32 itself. */
-export function toFloats(bytes: Uint8Array, dtype: ElementType): Float32Array {
+/** All elements as float32, exact for the types up to 16 bits and float32 itself. `into`: memory for 16-bit floats, at least as many. */
+export function toFloats(bytes: Uint8Array, dtype: ElementType, into?: Float32Array): Float32Array {
   switch (dtype) {
     case "float32":
       return wordsOf(bytes, Float32Array);
     case "bfloat16":
-      return fromBfloat16(wordsOf(bytes, Uint16Array));
+      return fromBfloat16(wordsOf(bytes, Uint16Array), into);
     case "float16":
-      return fromHalf(wordsOf(bytes, Uint16Array));
+      return fromHalf(wordsOf(bytes, Uint16Array), into);
     case "uint8":
       return Float32Array.from(bytes, (code) => code - 127.5);
     case "uint4":
@@ -68,17 +75,18 @@ export function toFloats(bytes: Uint8Array, dtype: ElementType): Float32Array {
 
 let halves: Float32Array | undefined;
 
-function fromHalf(codes: Uint16Array): Float32Array {
+function fromHalf(codes: Uint16Array, into?: Float32Array): Float32Array {
   const table = (halves ??= Float32Array.from({ length: 0x10000 }, (_, code) => halfToFloat(code)));
-  const values = new Float32Array(codes.length);
+  const values = into?.subarray(0, codes.length) ?? new Float32Array(codes.length);
   for (let i = 0; i < codes.length; i++) values[i] = table[codes[i]!]!;
   return values;
 }
 
-function fromBfloat16(codes: Uint16Array): Float32Array {
-  const bits = new Uint32Array(codes.length);
+function fromBfloat16(codes: Uint16Array, into?: Float32Array): Float32Array {
+  const values = into?.subarray(0, codes.length) ?? new Float32Array(codes.length);
+  const bits = new Uint32Array(values.buffer, values.byteOffset, codes.length);
   for (let i = 0; i < codes.length; i++) bits[i] = codes[i]! << 16;
-  return new Float32Array(bits.buffer);
+  return values;
 }
 
 /** A view where the bytes are aligned, else a copy. */

@@ -120,10 +120,10 @@ interface Decomposition {
 }
 
 async function decompose(difference: Matrix, width: number, products: MatrixProducts): Promise<Decomposition> {
-  let range = orthonormalColumns(await products.product(difference, randomMatrix(difference.columns, width)));
+  let range = orthonormalColumns(await products.product(difference, randomMatrix(difference.columns, width)), 1);
   for (let iteration = 0; iteration < POWER_ITERATIONS; iteration++) {
-    const across = orthonormalColumns(await products.transposedProduct(difference, toMatrix(range)));
-    range = orthonormalColumns(await products.product(difference, toMatrix(across)));
+    const across = orthonormalColumns(await products.transposedProduct(difference, toMatrix(range)), 1);
+    range = orthonormalColumns(await products.product(difference, toMatrix(across)), 2);
   }
   const projected = toColumns(await products.transposedProduct(difference, toMatrix(range)));
   const triangle = orthonormalise(projected);
@@ -179,9 +179,9 @@ function randomMatrix(rows: number, columns: number): Matrix {
   return { rows, columns, values };
 }
 
-function orthonormalColumns(matrix: Matrix): Columns {
+function orthonormalColumns(matrix: Matrix, rounds: 1 | 2): Columns {
   const columns = toColumns(matrix);
-  orthonormalise(columns);
+  orthonormalise(columns, rounds);
   return columns;
 }
 

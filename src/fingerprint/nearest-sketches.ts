@@ -14,7 +14,7 @@ export function estimateCosine(distance: number): number {
 
 /**
  * The `count` sketches nearest to `query` among those packed one after another, nearest first, exactly: every one is
- * looked at, half of it where that settles it (bench/similarity.ts).
+ * looked at, as far as settles it (bench/similarity.ts).
  */
 export function nearestSketches(packed: Uint32Array, query: Uint32Array, count: number): NearSketch[] {
   const near: NearSketch[] = [];
@@ -24,11 +24,14 @@ export function nearestSketches(packed: Uint32Array, query: Uint32Array, count: 
   const words = new Int32Array(packed.buffer, packed.byteOffset, packed.length);
   const [q0, q1, q2, q3, q4, q5, q6, q7] = new Int32Array(query) as unknown as Eight;
   for (let at = 0; at < words.length; at += SKETCH_WORDS) {
-    const first = differing(words[at]! ^ q0, words[at + 1]! ^ q1, words[at + 2]! ^ q2, words[at + 3]! ^ q3);
-    if (first >= limit) continue;
-    const second = differing(words[at + 4]! ^ q4, words[at + 5]! ^ q5, words[at + 6]! ^ q6, words[at + 7]! ^ q7);
-    if (first + second >= limit) continue;
-    insert(near, { place: at / SKETCH_WORDS, distance: first + second });
+    let distance =
+      differing(words[at]! ^ q0, words[at + 1]! ^ q1) + differing(words[at + 2]! ^ q2, words[at + 3]! ^ q3);
+    if (distance >= limit) continue;
+    distance += differing(words[at + 4]! ^ q4, words[at + 5]! ^ q5);
+    if (distance >= limit) continue;
+    distance += differing(words[at + 6]! ^ q6, words[at + 7]! ^ q7);
+    if (distance >= limit) continue;
+    insert(near, { place: at / SKETCH_WORDS, distance });
     if (near.length > count) near.pop();
     if (near.length === count) limit = near[count - 1]!.distance;
   }
@@ -43,11 +46,10 @@ function insert(near: NearSketch[], found: NearSketch): void {
   near.splice(position, 0, found);
 }
 
-/** Bits set in four words. `| 0` keeps every sum an int32, which the compiler cannot know. */
-function differing(a: number, b: number, c: number, d: number): number {
-  const ab = (nibbleCounts(a) + nibbleCounts(b)) | 0;
-  const cd = (nibbleCounts(c) + nibbleCounts(d)) | 0;
-  const bytes = (byteCounts(ab) + byteCounts(cd)) | 0;
+/** Bits set in two words. `| 0` keeps every sum an int32, which the compiler cannot know. */
+function differing(a: number, b: number): number {
+  const nibbles = (nibbleCounts(a) + nibbleCounts(b)) | 0;
+  const bytes = ((nibbles & 0x0f0f0f0f) + ((nibbles >>> 4) & 0x0f0f0f0f)) | 0;
   return Math.imul(bytes, 0x01010101) >>> 24;
 }
 
@@ -55,8 +57,4 @@ function differing(a: number, b: number, c: number, d: number): number {
 function nibbleCounts(word: number): number {
   const pairs = (word - ((word >>> 1) & 0x55555555)) | 0;
   return ((pairs & 0x33333333) + ((pairs >>> 2) & 0x33333333)) | 0;
-}
-
-function byteCounts(nibbles: number): number {
-  return ((nibbles & 0x0f0f0f0f) + ((nibbles >>> 4) & 0x0f0f0f0f)) | 0;
 }

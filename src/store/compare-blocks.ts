@@ -57,7 +57,7 @@ async function compareTensors(
   const floatsA = floatsOf(blobs, a, signal);
   const floatsB = a.digest === b.digest ? null : floatsOf(blobs, b, signal);
   try {
-    let restB = new Float32Array();
+    let restB: Float32Array = new Float32Array();
     for await (const valuesA of floatsA) {
       if (floatsB === null) {
         distance.add(valuesA, valuesA);
@@ -88,7 +88,7 @@ async function* floatsOf(
   blobs: BlobStore,
   { digest, dtype }: TensorEntry,
   signal?: AbortSignal,
-): AsyncGenerator<Float32Array<ArrayBuffer>> {
+): AsyncGenerator<Float32Array> {
   const elements = new ElementStream(dtype);
-  for await (const chunk of blobs.stream(digest, signal)) yield elements.next(chunk) as Float32Array<ArrayBuffer>;
+  for await (const chunk of blobs.stream(digest, signal)) yield* elements.pieces(chunk);
 }

@@ -122,8 +122,10 @@ async function reportDifferences(
   }
 
   const kept = await keptTensors(repository, models, new Set(found.map(({ candidate }) => candidate.block.digest)));
-  const pairs = found.map(({ candidate, difference, tier }) => {
+  const pairs = found.flatMap(({ candidate, difference, tier }) => {
     const saved = savedBytes(difference, tier, kept);
+    // Its tensors are stored for other blocks anyway: nothing would be gained by rebuilding them here.
+    if (saved === 0) return [];
     totals[tier].blocks++;
     totals[tier].saved_bytes += saved;
     return describePair(candidate, difference, { tier, saved_bytes: saved });

@@ -35,7 +35,9 @@ async function sketchDocument(blobs: BlobStore, document: BlockDocument, signal?
   for (const [ordinal, tensor] of blockTensors(document).entries()) {
     const sketch = new TensorSketch(ordinal);
     const elements = new ElementStream(tensor.dtype);
-    for await (const chunk of blobs.stream(tensor.digest, signal)) sketch.add(elements.next(chunk));
+    for await (const chunk of blobs.stream(tensor.digest, signal)) {
+      for (const piece of elements.pieces(chunk)) sketch.add(piece);
+    }
     sketched.push(sketch.finish());
   }
   return sketchBlock(sketched);

@@ -27,7 +27,7 @@ describe("sketchBlock", () => {
         const sketch = new TensorSketch(0);
         let at = 0;
         for (const length of [...lengths, bytes.length]) {
-          sketch.add(elements.next(bytes.subarray(at, at + length)));
+          for (const piece of elements.pieces(bytes.subarray(at, at + length))) sketch.add(piece);
           at += length;
         }
         expect(sketchBlock([sketch.finish()])).toEqual(whole);
