@@ -11,7 +11,8 @@ export default defineConfig({
           ...shared,
           name: "unit",
           include: ["test/**/*.test.ts"],
-          exclude: ["test/e2e/**"],
+          // Minutes of reading: `npm run test:large`.
+          exclude: ["test/e2e/**", "test/store/large-model.test.ts"],
           testTimeout: 30_000,
         },
       },

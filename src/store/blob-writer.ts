@@ -25,6 +25,8 @@ const SYNCS_IN_FLIGHT = 2;
 export class BlobWriter {
   readonly #store: FileBlobStore;
   readonly #sync = limitConcurrency(SYNCS_IN_FLIGHT);
+  /** Digests of blobs that this writer has written or read back whole: equal weights are looked at once. */
+  readonly #intact = new Set<Digest>();
   #storedSizes: Promise<Set<number>> | null = null;
 
   constructor(store: FileBlobStore) {
@@ -64,6 +66,7 @@ export class BlobWriter {
       buffered.forEach(recycleChunk);
       await this.#sync(() => incoming.sync());
       await incoming.renameTo(this.#store.path(descriptor.digest));
+      this.#intact.add(descriptor.digest);
       return { descriptor, reused: false };
     } catch (error) {
       await incoming.discard();
@@ -106,8 +109,10 @@ export class BlobWriter {
   }
 
   async #isIntact(digest: Digest): Promise<boolean> {
+    if (this.#intact.has(digest)) return true;
     try {
       for await (const chunk of this.#store.stream(digest)) void chunk;
+      this.#intact.add(digest);
       return true;
     } catch (error) {
       if (error instanceof BlockllmError && (error.code === "blob_corrupt" || error.code === "blob_missing"))

@@ -139,6 +139,22 @@ it("a weight larger than one read is transposed and picked in pieces", async () 
   expect([last[0], last[1], last.at(-2), last.at(-1)]).toEqual([1099, 5, 3_299_999, 2999 * 1100 + 5]);
 });
 
+it("long runs of columns are picked row by row", async () => {
+  const [rows, columns] = [300, 9000];
+  const path = join(folder, "packed");
+  const numbers = Float32Array.from({ length: rows * columns }, (_, i) => i);
+  writeFileSync(path, new Uint8Array(numbers.buffer));
+  const data = { kind: "file", path, offset: 0, length: numbers.byteLength } as const;
+  const whole = wholeWeight({ name: "packed", dtype: "float32", dims: [rows, columns], data });
+  const picked = Array.from({ length: 3000 }, (_, i) => (i < 1500 ? 7000 + i : 100 + i));
+  const taken = new Float32Array((await weightBytesOf(takeFromWeight(whole, "last", picked))).buffer);
+  const expected = Float32Array.from(
+    { length: rows * 3000 },
+    (_, i) => Math.floor(i / 3000) * columns + picked[i % 3000]!,
+  );
+  expect(Buffer.compare(Buffer.from(taken.buffer), Buffer.from(expected.buffer))).toBe(0);
+});
+
 it("two recipes are one only when they give the same from the same place", () => {
   const whole = wholeWeight(tensor([0, 1, 2, 3], [2, 2], { dtype: "float32", inFile: true }));
   const recipes = [
