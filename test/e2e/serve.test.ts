@@ -83,22 +83,32 @@ it("refuses an unknown model and a wrong key", async () => {
 
 it("drains when it is told to end, and loses nothing", async () => {
   const other = await startServer(folder, "--models", "hr");
-  const answers = Array.from({ length: 4 }, async () => {
-    const response = await fetch(`${other.url}/v1/completions`, {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify({ model: "hr", prompt: "owner", max_tokens: 120, temperature: 1, seed: 3 }),
-    });
-    return { status: response.status, body: (await response.json()) as { choices: { finish_reason: string }[] } };
-  });
-  await new Promise((resolve) => setTimeout(resolve, 150));
-  const { code, stderr } = await other.stop();
-  expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
-  for (const { status, body } of await Promise.all(answers)) {
-    expect(status).toBe(200);
-    expect(body.choices[0]!.finish_reason).toMatch(/stop|length/);
+  const streams = await Promise.all(Array.from({ length: 4 }, (_, seed) => openStream(other.url, seed)));
+  const stopped = other.stop();
+  for (const rest of await Promise.all(streams.map((stream) => stream.rest()))) {
+    expect(rest).toMatch(/"finish_reason":"(stop|length)"/);
+    expect(rest).toMatch(/data: \[DONE\]\n\n$/);
   }
+  const { code, stderr } = await stopped;
+  expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
 });
+
+/** A long answer whose first frame has arrived. */
+async function openStream(url: string, seed: number) {
+  const response = await fetch(`${url}/v1/completions`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ model: "hr", prompt: "owner", max_tokens: 300, ignore_eos: true, seed, stream: true }),
+  });
+  expect(response.status).toBe(200);
+  const frames = response.body!.pipeThrough(new TextDecoderStream()).getReader();
+  let text = (await frames.read()).value ?? "";
+  const rest = async (): Promise<string> => {
+    for (let next = await frames.read(); !next.done; next = await frames.read()) text += next.value;
+    return text;
+  };
+  return { rest };
+}
 
 it("says when the address is taken or a model is not there", async () => {
   const port = new URL(server.url).port;
