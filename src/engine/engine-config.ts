@@ -20,6 +20,11 @@ export interface EngineConfig {
   maxQueue: number;
   /** For models whose files do not say. */
   defaultContextLength: number;
+  /**
+   * Whether sequences are guessed ahead from their own tokens: where it is measured to pay, or never. `always` is for
+   * tests and measurements. Tokens are the same in all three.
+   */
+  speculate: "auto" | "off" | "always";
 }
 
 const GIB = 2 ** 30;
@@ -33,10 +38,11 @@ export function engineConfig(given: Partial<EngineConfig> = {}): Readonly<Engine
     maxSequences: 256,
     maxQueue: 1024,
     defaultContextLength: 4096,
+    speculate: "off",
   };
   const config = { ...defaults, ...definedOf(given) };
   for (const [name, value] of Object.entries(config)) {
-    if (!Number.isSafeInteger(value) || value < 1)
+    if (name !== "speculate" && (!Number.isSafeInteger(value) || Number(value) < 1))
       throw usage(`${name} is ${value}; it is a whole number of at least 1`);
   }
   if (config.maxBatchTokens <= config.prefillChunk) {

@@ -1,16 +1,14 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { BlockllmError } from "../support/errors.ts";
-import { reasonOf } from "../support/reason.ts";
 import type { EngineConfig } from "./engine-config.ts";
+import { asEngineError } from "./engine-error.ts";
 import type { BatchItem, Executor } from "./execute/executor.ts";
 import type { EndReason, EngineEvent, EngineRequest, SampledToken } from "./request.ts";
 import type { Work } from "./schedule/next-work.ts";
+import { sampleWork, type Outcome } from "./sample-work.ts";
 import { Scheduler } from "./schedule/scheduler.ts";
 import { Sequence, type ScheduledModel } from "./sequence.ts";
 import { countStep, countWork, newCounters, type EngineStats } from "./stats.ts";
-
-/** A model's answer to one piece of work: its next token, nothing yet, or why there will be none. */
-type Outcome = SampledToken | BlockllmError | null;
 
 export interface EngineParts {
   executor: Executor;
@@ -132,31 +130,39 @@ export class Engine {
         if (start === 0)
           this.#parts.executor.open(sequence.id, { model: sequence.model.name, maxTokens: sequence.maxLength });
       }
-      return await this.#parts.executor.execute(work.map(batchItem));
+      const started = performance.now();
+      const logits = await this.#parts.executor.execute(work.map(batchItem));
+      this.#scheduler.drafter.observe(work, (performance.now() - started) / 1000);
+      return logits;
     } catch (error) {
       return asEngineError(error);
     }
   }
 
   #sample(work: Work[], logits: Float32Array[] | BlockllmError): Outcome[] {
-    return work.map(({ sequence, samples }, index) => {
-      if (logits instanceof BlockllmError) return logits;
-      try {
-        return samples ? sequence.sampler.sample(logits[index]!) : null;
-      } catch (error) {
-        return asEngineError(error);
-      }
-    });
+    if (logits instanceof BlockllmError) return work.map(() => ({ sampled: [], error: logits }));
+    return work.map((one, index) => sampleWork(one, logits[index]!));
   }
 
   #settle(work: Work[], outcomes: Outcome[]): void {
-    for (const [index, { sequence, start, count }] of work.entries()) {
-      const outcome = outcomes[index]!;
-      countWork(this.#counters, work[index]!);
-      sequence.advance(start + count);
-      if (outcome instanceof BlockllmError) this.#end(sequence, "error", outcome);
-      else if (outcome) this.#append(sequence, outcome);
+    for (const [index, { sequence, start, count, draft }] of work.entries()) {
+      const { sampled, error } = outcomes[index]!;
+      const accepted = Math.max(0, sampled.length - 1);
+      countWork(this.#counters, work[index]!, accepted);
+      sequence.advance(start + count + accepted);
+      for (const token of sampled) if (this.#sequences.has(sequence.id)) this.#append(sequence, token);
+      if (!this.#sequences.has(sequence.id)) continue;
+      if (error) this.#end(sequence, "error", error);
+      else if (draft.length > 0) this.#settleDraft(sequence, draft.length, accepted);
     }
+  }
+
+  /** The rows of what was not accepted are forgotten: from here on it is as if they had never been. */
+  #settleDraft(sequence: Sequence, drafted: number, accepted: number): void {
+    sequence.drafting.record(drafted, accepted);
+    if (accepted === drafted) return;
+    this.#parts.executor.truncate(sequence.id, sequence.cached);
+    this.#scheduler.trim(sequence);
   }
 
   #append(sequence: Sequence, sampled: SampledToken): void {
@@ -184,12 +190,8 @@ export class Engine {
   }
 }
 
-function batchItem({ sequence, start, count, stepwise, samples }: Work): BatchItem {
-  const tokens = sequence.tokens.slice(start, start + count);
-  return { sequence: sequence.id, tokens, start, logits: samples ? "last" : "none", stepwise };
-}
-
-function asEngineError(error: unknown): BlockllmError {
-  if (error instanceof BlockllmError) return error;
-  return new BlockllmError("engine_failed", `The engine failed: ${reasonOf(error)}`, { cause: error });
+function batchItem({ sequence, start, count, stepwise, samples, draft }: Work): BatchItem {
+  const tokens = [...sequence.tokens.slice(start, start + count), ...draft];
+  const logits = draft.length > 0 ? "all" : samples ? "last" : "none";
+  return { sequence: sequence.id, tokens, start, logits, stepwise };
 }

@@ -25,7 +25,6 @@ export async function loadModels(
   config: EngineConfig,
 ): Promise<LoadedModels> {
   const chains = await Promise.all(names.map(async (name) => resolveChain(source, name)));
-  const models = chains.map((chain) => scheduledModel(chain, config));
   const blockChains = chains.filter((chain): chain is BlockChain => chain.kind === "blocks");
   const opaqueChains = chains.filter((chain): chain is OpaqueChain => chain.kind === "opaque");
   await verifyBlobs(source, chains);
@@ -36,6 +35,10 @@ export async function loadModels(
   for (const chain of blockChains) executors.set(chain.name, shared);
   for (const chain of opaqueChains) executors.set(chain.name, await OpaqueExecutor.load(chain, source, config.threads));
   const executor = opaqueChains.length === 0 ? shared : new RoutedExecutor(executors);
+  const models = chains.map((chain) => ({
+    ...scheduledModel(chain, config),
+    speculates: chain.kind === "blocks" && shared.sharesRuns(chain.name),
+  }));
   const opaqueBytes = opaqueChains.reduce(
     (sum, { part }) => sum + part.graphBytes + part.tensors.reduce((all, { bytes }) => all + bytes, 0),
     0,
@@ -44,7 +47,7 @@ export async function loadModels(
   return { executor, models, weights };
 }
 
-function scheduledModel(chain: Chain, config: EngineConfig): ScheduledModel {
+function scheduledModel(chain: Chain, config: EngineConfig): Omit<ScheduledModel, "speculates"> {
   const { name, document } = chain;
   const bytesPerToken = chain.kind === "blocks" ? keyValueBytesPerToken(chain) : opaqueBytesPerToken(chain);
   const budgetPages = bytesPerToken === 0 ? Infinity : Math.floor(config.kvMemoryBytes / (bytesPerToken * PAGE_TOKENS));
@@ -58,7 +61,9 @@ function scheduledModel(chain: Chain, config: EngineConfig): ScheduledModel {
       },
     );
   }
-  const prefillChunk = chain.kind === "blocks" ? config.prefillChunk : contextLength;
+  // One activation scale per call (DynamicQuantizeLinear): only a whole prompt in one call gives the file's numbers.
+  const wholePrompt = chain.kind === "opaque" || document.precision.includes("dynamic");
+  const prefillChunk = wholePrompt ? contextLength : config.prefillChunk;
   const { vocabSize, endTokens } = document;
   return { name, contextLength, vocabSize, endTokens, document, bytesPerToken, prefillChunk };
 }

@@ -1,5 +1,6 @@
 import type { EngineRequest, ServedModel } from "./request.ts";
 import { Sampler } from "./execute/sampler.ts";
+import { DraftLength } from "./speculate/draft-length.ts";
 
 /** The engine's state of one request: prompt and answer as one list of tokens, and how many of them are cached. */
 export class Sequence {
@@ -12,6 +13,7 @@ export class Sequence {
   readonly maxLength: number;
   readonly stopTokens: ReadonlySet<number>;
   readonly sampler: Sampler;
+  readonly drafting = new DraftLength();
   /** Tokens whose keys and values are cached; the rest are still to be fed. 0 again when it had to yield. */
   cached = 0;
   /** The most tokens ever cached: what lies below is a replay, and not charged to the tenant again. */
@@ -46,4 +48,6 @@ export interface ScheduledModel extends ServedModel {
   bytesPerToken: number;
   /** Rows of one prefill call; an opaque model takes its prompt whole. */
   prefillChunk: number;
+  /** Several rows of a sequence share a run and can be forgotten again: a draft may pay. */
+  speculates: boolean;
 }

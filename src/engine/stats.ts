@@ -18,6 +18,9 @@ export interface EngineStats {
   /** Tokens computed again after their sequence had yielded its pages. */
   replayedTokens: number;
   yields: number;
+  /** Tokens guessed ahead, and those of them that were right. */
+  draftedTokens: number;
+  acceptedTokens: number;
   ended: Record<EndReason, number>;
   /** Cumulative histogram of the seconds a step took. */
   steps: { count: number; seconds: number; buckets: { le: number; count: number }[] };
@@ -25,7 +28,14 @@ export interface EngineStats {
 
 export type StatsCounters = Pick<
   EngineStats,
-  "promptTokens" | "generatedTokens" | "replayedTokens" | "yields" | "ended" | "steps"
+  | "promptTokens"
+  | "generatedTokens"
+  | "replayedTokens"
+  | "yields"
+  | "draftedTokens"
+  | "acceptedTokens"
+  | "ended"
+  | "steps"
 >;
 
 const STEP_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
@@ -36,6 +46,8 @@ export function newCounters(): StatsCounters {
     generatedTokens: 0,
     replayedTokens: 0,
     yields: 0,
+    draftedTokens: 0,
+    acceptedTokens: 0,
     ended: { stop: 0, length: 0, cancelled: 0, error: 0 },
     steps: { count: 0, seconds: 0, buckets: STEP_SECONDS.map((le) => ({ le, count: 0 })) },
   };
@@ -48,7 +60,9 @@ export function countStep({ steps }: StatsCounters, seconds: number): void {
 }
 
 /** Before the work is settled: tokens below the sequence's high mark were computed before. */
-export function countWork(counters: StatsCounters, { sequence, start, count }: Work): void {
+export function countWork(counters: StatsCounters, { sequence, start, count, draft }: Work, accepted: number): void {
+  counters.draftedTokens += draft.length;
+  counters.acceptedTokens += accepted;
   const fresh = Math.max(0, start + count - Math.max(start, sequence.computed));
   counters.replayedTokens += count - fresh;
   if (start < sequence.promptLength) counters.promptTokens += fresh;

@@ -87,6 +87,8 @@ function registerEngineMetrics(registry: Registry): (stats: EngineStats) => void
   const weights = gauge("blockllm_weight_bytes", "Weights and graphs loaded, every shared one once.");
   const segments = gauge("blockllm_segments", "Runtime sessions that the models share.");
   const replayed = gauge("blockllm_replayed_tokens", "Tokens computed again after a sequence had to yield its memory.");
+  const drafted = gauge("blockllm_drafted_tokens", "Tokens guessed ahead of the model, to be verified many at once.");
+  const accepted = gauge("blockllm_accepted_tokens", "Drafted tokens that the model would have given.");
   return (stats) => {
     queued.set(stats.queued);
     running.set(stats.running);
@@ -95,5 +97,7 @@ function registerEngineMetrics(registry: Registry): (stats: EngineStats) => void
     weights.set(stats.weightBytes);
     segments.set(stats.segments);
     replayed.set(stats.replayedTokens);
+    drafted.set(stats.draftedTokens);
+    accepted.set(stats.acceptedTokens);
   };
 }

@@ -6,6 +6,8 @@ export interface ExecutorCase {
   /** Two models it holds, or one twice. */
   models: [string, string];
   vocabSize: number;
+  /** Its first model's state is kept token by token. */
+  truncates: boolean;
   close(): Promise<void>;
 }
 
@@ -82,6 +84,23 @@ export function describeExecutor(name: string, open: () => Promise<ExecutorCase>
         [expected] = await run(item(single, { start: 8 + at, tokens: [token], stepwise: true }));
       const [given3] = await run(item(replayed, { start: 8, tokens: [5, 3, 5], stepwise: true }));
       expect(given3).toEqual(expected);
+    });
+
+    test("forgets what it is truncated by, and goes on with the bits of a sequence that never had it", async () => {
+      if (!given.truncates) return;
+      const [plain, truncated] = [begin(), begin()];
+      await run(item(plain), item(truncated));
+      const [, drafted] = await run(
+        item(plain, { start: 8, tokens: [5], stepwise: true }),
+        item(truncated, { start: 8, tokens: [5, 9, 9], logits: "all", stepwise: true }),
+      );
+      expect(drafted!.length).toBe(3 * given.vocabSize);
+      executor.truncate(truncated, 9);
+      const [expected, after] = await run(
+        item(plain, { start: 9, tokens: [3], stepwise: true }),
+        item(truncated, { start: 9, tokens: [3], stepwise: true }),
+      );
+      expect(after).toEqual(expected);
     });
 
     test("gives memory back at release, and begins anew under the same number", async () => {

@@ -14,7 +14,7 @@ function next(history: readonly number[], model: string): number {
 
 describeExecutor("a script", async () => {
   const executor = new ScriptedExecutor({ vocabSize: 16, bytesPerToken: 4, next });
-  return { executor, models: ["one", "other"], vocabSize: 16, close: async () => executor.close() };
+  return { executor, models: ["one", "other"], vocabSize: 16, truncates: true, close: async () => executor.close() };
 });
 
 describeExecutor("a plan of chains", async () => {
@@ -38,12 +38,16 @@ describeExecutor("chains beside an opaque model", async () => {
 });
 
 async function loaded(source: TemporaryRepository, models: [string, string]): Promise<ExecutorCase> {
-  const { executor } = await loadModels(source.repository, [...new Set(models)], engineConfig({ threads: 1 }));
+  const { executor, models: loadedModels } = await loadModels(
+    source.repository,
+    [...new Set(models)],
+    engineConfig({ threads: 1 }),
+  );
   const close = async (): Promise<void> => {
     await executor.close();
     await source.remove();
   };
-  return { executor, models, vocabSize: TINY.vocab, close };
+  return { executor, models, vocabSize: TINY.vocab, truncates: loadedModels[0]!.speculates, close };
 }
 
 /** The whole tiny model kept as one block; it has no rotary rows, so that its inputs are those of real files. */

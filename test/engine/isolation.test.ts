@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { EngineRequest } from "../../src/engine/request.ts";
 import { fixtureModels, splitFixtures } from "../blocks/split-fixtures.ts";
+import { expectSameBits } from "./same-bits.ts";
 import { recordingEngine, type RecordingEngine, type SampledRows } from "./serve-recorded.ts";
 import { temporaryRepository } from "./temporary-repository.ts";
 
@@ -26,17 +27,6 @@ async function eachAlone(engine: RecordingEngine, requests: [number, EngineReque
   const alone: SampledRows = new Map();
   for (const request of requests) alone.set(request[0], (await engine.run([request])).rows.get(request[0])!);
   return alone;
-}
-
-/** Not `toEqual`: it would print thousands of floats, and it holds 0 and -0 to be different. */
-function expectSameBits(rows: SampledRows, alone: SampledRows): void {
-  expect(new Set(rows.keys())).toEqual(new Set(alone.keys()));
-  for (const [id, expected] of alone) {
-    const given = rows.get(id)!;
-    expect(given.length, `tokens of request ${id}`).toBe(expected.length);
-    const wrong = expected.findIndex((row, at) => row.some((logit, token) => !Object.is(logit, given[at]![token])));
-    expect(wrong, `first token of request ${id} whose logits differ`).toBe(-1);
-  }
 }
 
 describe("a sequence's logits are the same bit for bit", () => {

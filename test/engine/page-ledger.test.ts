@@ -28,6 +28,17 @@ describe("a page ledger", () => {
     expect(ledger.canClaim({ ...claim, tokens: 16 })).toBe(true);
   });
 
+  test("gives back what fewer tokens do not need", () => {
+    const ledger = new PageLedger(1000);
+    ledger.claim({ ...claim, tokens: 40 });
+    ledger.trim({ ...claim, tokens: 17 });
+    expect([ledger.heldPages, ledger.freeBytes]).toEqual([2, 680]);
+    ledger.trim({ ...claim, tokens: 40 });
+    ledger.trim({ ...claim, holder: 7 });
+    expect(ledger.freeBytes).toBe(680);
+    ledger.checkIntegrity(new Set([1]));
+  });
+
   test("finds pages whose holder is gone", () => {
     const ledger = new PageLedger(1000);
     ledger.claim(claim);

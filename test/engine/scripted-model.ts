@@ -29,6 +29,7 @@ export function scriptedModel(given: Partial<ScheduledModel> & { name: string })
     document: DOCUMENT,
     bytesPerToken: 8,
     prefillChunk: 16,
+    speculates: true,
     ...given,
   };
 }

@@ -1,9 +1,10 @@
+import { engineConfig } from "../../engine/engine-config.ts";
 import { startEngine } from "../../engine/engine-client.ts";
 import { openRepository } from "../../store/open-repository.ts";
 import { loadTextModels } from "../../text/load-text-model.ts";
 import { defineCommand } from "../command.ts";
 import { type Completion, completeOnce } from "../complete-once.ts";
-import { realNumber, tokenIds, wholeNumber } from "../parse-values.ts";
+import { oneOf, realNumber, tokenIds, wholeNumber } from "../parse-values.ts";
 import { encodeChosenPrompt, type PromptOptions } from "../prompt.ts";
 
 interface GenerateOptions extends PromptOptions {
@@ -14,6 +15,7 @@ interface GenerateOptions extends PromptOptions {
   seed?: number;
   stop?: string;
   logprobs?: number;
+  speculate?: "auto" | "off";
 }
 
 export const generateCommand = defineCommand<GenerateOptions, Completion | undefined>({
@@ -46,6 +48,11 @@ export const generateCommand = defineCommand<GenerateOptions, Completion | undef
       help: "log-probability of each token, and of so many likeliest ones",
       parse: wholeNumber("--logprobs", 0, 20),
     },
+    {
+      flags: "--speculate <when>",
+      help: `auto: guess repeated text ahead where that is measured to pay; off (default: ${engineConfig().speculate})`,
+      parse: oneOf("--speculate", ["auto", "off"]),
+    },
   ],
   examples: [
     'blockllm generate support --prompt "ticket : the printer remains late =>" --max-tokens 6',
@@ -60,6 +67,7 @@ export const generateCommand = defineCommand<GenerateOptions, Completion | undef
       repository: context.repositoryPath,
       models: [canonicalName],
       signal: context.signal,
+      ...(options.speculate === undefined ? {} : { speculate: options.speculate }),
     });
     try {
       const completion = await completeOnce(engine, {

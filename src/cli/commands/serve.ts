@@ -9,7 +9,7 @@ import { defineCommand } from "../command.ts";
 import type { CommandContext } from "../context.ts";
 import { formatBytes, formatCount, formatDuration } from "../output/format.ts";
 import { renderJson } from "../output/json.ts";
-import { byteCount, commaSeparated, wholeNumber } from "../parse-values.ts";
+import { byteCount, commaSeparated, oneOf, wholeNumber } from "../parse-values.ts";
 
 interface ServeOptions {
   models?: string[];
@@ -17,6 +17,7 @@ interface ServeOptions {
   port?: number;
   kvMemory?: number;
   maxBatchTokens?: number;
+  speculate?: "auto" | "off";
 }
 
 const DEFAULT_HOST = "127.0.0.1";
@@ -48,6 +49,11 @@ export const serveCommand = defineCommand<ServeOptions, void>({
       help: `tokens in one step, of all sequences together (default: ${DEFAULTS.maxBatchTokens})`,
       parse: wholeNumber("--max-batch-tokens", DEFAULTS.prefillChunk + 1),
     },
+    {
+      flags: "--speculate <when>",
+      help: `auto: guess repeated text ahead where that is measured to pay; off (default: ${DEFAULTS.speculate})`,
+      parse: oneOf("--speculate", ["auto", "off"]),
+    },
   ],
   examples: ["blockllm serve", "blockllm serve --models support,legal --port 8080 --kv-memory 4GB"],
   async run(context, _operands, options) {
@@ -70,6 +76,7 @@ async function loadEngine(context: CommandContext, options: ServeOptions): Promi
     signal,
     ...(options.kvMemory === undefined ? {} : { kvMemoryBytes: options.kvMemory }),
     ...(options.maxBatchTokens === undefined ? {} : { maxBatchTokens: options.maxBatchTokens }),
+    ...(options.speculate === undefined ? {} : { speculate: options.speculate }),
   });
   const { weightBytes } = await engine.stats();
   const took = formatDuration(performance.now() - began);

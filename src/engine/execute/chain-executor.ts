@@ -84,6 +84,16 @@ export class ChainExecutor implements Executor {
     });
   }
 
+  truncate(sequence: number, tokens: number): void {
+    this.#sequences.get(sequence)!.cache.truncate(tokens);
+  }
+
+  /** Do all of a model's rows share runs? */
+  sharesRuns(model: string): boolean {
+    const { walk } = this.#plan.chains[this.#chainOfModel.get(model)!]!;
+    return walk.every((step) => step.kind === "core" || this.#sessions.isRowInvariant(step.segment));
+  }
+
   release(sequence: number): void {
     this.#sequences.get(sequence)?.cache.release();
     this.#sequences.delete(sequence);

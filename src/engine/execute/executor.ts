@@ -13,6 +13,9 @@ export interface Executor {
    */
   execute(items: BatchItem[]): Promise<Float32Array[]>;
 
+  /** Forgets all but a sequence's first `tokens`. Only for models whose state is kept token by token. */
+  truncate(sequence: number, tokens: number): void;
+
   /** Forgets a sequence and gives its memory back. Unknown sequences are ignored. */
   release(sequence: number): void;
 

@@ -37,6 +37,10 @@ export class OpaqueExecutor implements Executor {
     this.#sequences.set(sequence, { past: new Map(empty) });
   }
 
+  truncate(): void {
+    throw new Error(`${this.#chain.name} keeps its state to itself; it cannot be truncated`);
+  }
+
   release(sequence: number): void {
     this.#sequences.delete(sequence);
   }

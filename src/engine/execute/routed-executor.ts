@@ -16,6 +16,10 @@ export class RoutedExecutor implements Executor {
     this.#ofSequence.set(sequence, executor);
   }
 
+  truncate(sequence: number, tokens: number): void {
+    this.#ofSequence.get(sequence)!.truncate(sequence, tokens);
+  }
+
   release(sequence: number): void {
     this.#ofSequence.get(sequence)?.release(sequence);
     this.#ofSequence.delete(sequence);

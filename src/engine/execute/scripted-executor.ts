@@ -23,6 +23,12 @@ export class ScriptedExecutor implements Executor {
     this.#sequences.set(sequence, { model, maxTokens, history: [] });
   }
 
+  truncate(sequence: number, tokens: number): void {
+    const { history } = this.#sequences.get(sequence)!;
+    if (tokens > history.length) throw new Error(`Sequence ${sequence} has ${history.length} tokens, not ${tokens}`);
+    history.length = tokens;
+  }
+
   release(sequence: number): void {
     this.#sequences.delete(sequence);
   }

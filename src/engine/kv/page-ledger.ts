@@ -39,6 +39,14 @@ export class PageLedger {
     this.#freeBytes -= missing;
   }
 
+  /** Gives pages back that `tokens` do not need. */
+  trim({ holder, tokens }: PageClaim): void {
+    const held = this.#held.get(holder);
+    if (!held || held.pages <= pagesFor(tokens)) return;
+    this.#freeBytes += (held.pages - pagesFor(tokens)) * held.pageBytes;
+    held.pages = pagesFor(tokens);
+  }
+
   release(holder: number): void {
     const held = this.#held.get(holder);
     if (!held) return;

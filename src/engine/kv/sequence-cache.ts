@@ -20,6 +20,11 @@ export class SequenceCache {
     if (pagesFor(tokens) > this.#pages) this.#resize(pagesFor(tokens));
   }
 
+  /** Forgets all but the first `tokens`; whole pages behind them are given back. */
+  truncate(tokens: number): void {
+    if (pagesFor(tokens) < this.#pages) this.#resize(pagesFor(tokens));
+  }
+
   /** Gives all memory back; the cache may be filled again from token 0. */
   release(): void {
     this.#resize(0);

@@ -9,6 +9,8 @@ export interface Work {
   stepwise: boolean;
   /** All known tokens are then fed: the last row's logits give the next. */
   samples: boolean;
+  /** Tokens guessed to follow, fed behind the known ones to be verified in the same pass; most often none. */
+  draft: readonly number[];
 }
 
 /**
@@ -19,7 +21,7 @@ export function nextWork(sequence: Sequence): Work {
   const { cached: start, promptLength, tokens, model } = sequence;
   const replays = start >= promptLength;
   const end = Math.min(replays ? tokens.length : promptLength, start + model.prefillChunk);
-  return { sequence, start, count: end - start, stepwise: replays, samples: end === tokens.length };
+  return { sequence, start, count: end - start, stepwise: replays, samples: end === tokens.length, draft: [] };
 }
 
 export function isDecode(sequence: Sequence): boolean {

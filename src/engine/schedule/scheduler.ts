@@ -2,6 +2,7 @@ import { BlockllmError } from "../../support/errors.ts";
 import type { EngineConfig } from "../engine-config.ts";
 import { PageLedger, type PageClaim } from "../kv/page-ledger.ts";
 import type { Sequence } from "../sequence.ts";
+import { Drafter } from "../speculate/drafter.ts";
 import { isDecode, nextWork, type Work } from "./next-work.ts";
 import { inTurns, TokenCounters } from "./turns.ts";
 
@@ -14,6 +15,7 @@ export interface Schedule {
 /** Two queues over one page budget: sequences wait until their tokens have pages, then run until they end or yield. */
 export class Scheduler {
   readonly ledger: PageLedger;
+  readonly drafter: Drafter;
   readonly #config: EngineConfig;
   readonly #counters = new TokenCounters();
   readonly #waiting = new Set<Sequence>();
@@ -22,6 +24,7 @@ export class Scheduler {
   constructor(config: EngineConfig) {
     this.#config = config;
     this.ledger = new PageLedger(config.kvMemoryBytes);
+    this.drafter = new Drafter(config, this.ledger);
   }
 
   get waiting(): ReadonlySet<Sequence> {
@@ -52,16 +55,24 @@ export class Scheduler {
     this.ledger.release(sequence.id);
   }
 
-  /** Decodes first, then prefill chunks within the token budget. Every page the work needs is claimed. */
+  /** Decodes first, then prefill chunks within the token budget, then drafts in what is left of it. All pages are claimed. */
   schedule(): Schedule {
     const yielded: Sequence[] = [];
     const decodes = this.#pickDecodes(yielded);
     const prefills = this.#pickPrefills(this.#config.maxBatchTokens - decodes.length);
     const work = [...decodes, ...prefills].map(nextWork);
-    for (const { sequence, start, count } of work) {
-      this.#counters.charge(sequence.tenant, Math.max(0, start + count - Math.max(start, sequence.computed)));
+    const used = work.reduce((sum, { sequence }) => sum + this.#cost(sequence), 0);
+    this.drafter.addDrafts(work, this.#config.maxBatchTokens - used);
+    for (const { sequence, start, count, draft } of work) {
+      const fresh = Math.max(0, start + count - Math.max(start, sequence.computed));
+      this.#counters.charge(sequence.tenant, fresh + draft.length);
     }
     return { work, yielded };
+  }
+
+  /** Pages that a refused draft had are free again. */
+  trim(sequence: Sequence): void {
+    this.ledger.trim(this.#claim(sequence, sequence.tokens.length));
   }
 
   checkIntegrity(): void {

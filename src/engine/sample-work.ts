@@ -1,0 +1,29 @@
+import type { BlockllmError } from "../support/errors.ts";
+import { asEngineError } from "./engine-error.ts";
+import type { SampledToken } from "./request.ts";
+import type { Work } from "./schedule/next-work.ts";
+
+/** A model's answer to one piece of work: its next tokens, and why no more can come. */
+export interface Outcome {
+  sampled: SampledToken[];
+  error: BlockllmError | null;
+}
+
+/**
+ * Draws from one row after the other while the draft said what was drawn: each row then holds what the sequence would
+ * have been given one by one, and the sampler draws as often as it would have. `logits` are [1 + draft, vocabulary].
+ */
+export function sampleWork({ sequence, draft, samples }: Work, logits: Float32Array): Outcome {
+  const sampled: SampledToken[] = [];
+  const width = logits.length / (1 + draft.length);
+  try {
+    for (let row = 0; samples && row <= draft.length; row++) {
+      const drawn = sequence.sampler.sample(logits.subarray(row * width, (row + 1) * width));
+      sampled.push(drawn);
+      if (drawn.token !== draft[row] || sequence.stopTokens.has(drawn.token)) break;
+    }
+    return { sampled, error: null };
+  } catch (error) {
+    return { sampled, error: asEngineError(error) };
+  }
+}
