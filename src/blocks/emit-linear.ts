@@ -1,12 +1,10 @@
 import type { RowNode } from "../canonical/rows.ts";
 import { transposeWeight, type Weight } from "../canonical/weights.ts";
-import type { Attribute } from "../onnx/model.ts";
 import {
   add,
   floatWeight,
   int,
   integers,
-  scalar,
   weight,
   type Emission,
   type Emitter,
@@ -98,31 +96,40 @@ export function emitLinear({ emitter, node, inputs, name, output }: Emission): s
 }
 
 /**
- * DynamicQuantizeLinear (uint8) row by row: its scale over all rows of a call would make a token's result depend on
- * its neighbours. The integers are exact in float32, so the product is MatMulInteger's up to one rounding.
+ * The integers and the one scale for all rows of a call as the file computes them. So the engine gives each sequence a
+ * call of its own here, with its whole prompt in one: batch-invariant, and the tokens are the file's.
  */
 function emitDynamic(
   emitter: Emitter,
   { node, x, name, output }: { node: RowNode; x: string; name: string; output: string },
 ): string {
-  const step = (opType: string, inputs: string[], label: string, attributes: Record<string, Attribute> = {}): string =>
-    add(emitter, { opType, inputs, output: `${name}.${label}`, attributes });
-  const constant = (label: string, value: number): string => scalar(emitter, `${name}.${label}`, value);
-  const [zero, one, most] = [constant("zero", 0), constant("one", 1), constant("most", 255)];
-  const axis = integers(emitter, `${name}.axis`, [-1]);
-  const high = step("Max", [step("ReduceMax", [x, axis], "max"), zero], "high");
-  const low = step("Min", [step("ReduceMin", [x, axis], "min"), zero], "low");
-  const width = step("Div", [step("Sub", [high, low], "span"), most], "width");
-  const scale = step("Where", [step("Equal", [width, zero], "flat"), one, width], "scale");
-  const offset = step(
-    "Clip",
-    [step("Round", [step("Neg", [step("Div", [low, scale], "lowest")], "negated")], "rounded"), zero, most],
-    "offset",
-  );
-  const shifted = step("Add", [step("Round", [step("Div", [x, scale], "scaled")], "integers"), offset], "shifted");
-  const centred = step("Sub", [step("Clip", [shifted, zero, most], "clipped"), offset], "centred");
-  const product = step("MatMul", [centred, floatWeight(emitter, `${name}.weight`, node.weights["weight"]!)], "product");
-  return add(emitter, { opType: "Mul", inputs: [product, scale], output });
+  const { dequantize, ...stored } = node.weights["weight"]!;
+  const [integers_, scale, zero] = ["integers", "scale", "zero"].map((label) => `${name}.${label}`) as [
+    string,
+    string,
+    string,
+  ];
+  emitter.nodes.push({
+    name: integers_,
+    opType: "DynamicQuantizeLinear",
+    domain: "",
+    inputs: [x],
+    outputs: [integers_, scale, zero],
+    attributes: new Map(),
+  });
+  const operands = [integers_, weight(emitter, `${name}.weight`, stored), zero];
+  if (dequantize!.zeroPoints !== null)
+    operands.push(weight(emitter, `${name}.weight.zeroPoints`, dequantize!.zeroPoints));
+  const product = add(emitter, { opType: "MatMulInteger", inputs: operands, output: `${name}.product` });
+  const numbers = add(emitter, {
+    opType: "Cast",
+    inputs: [product],
+    output: `${name}.float`,
+    attributes: { to: int(1) },
+  });
+  const scales = floatWeight(emitter, `${name}.weight.scales`, dequantize!.scales);
+  const both = add(emitter, { opType: "Mul", inputs: [scale, scales], output: `${name}.scales` });
+  return add(emitter, { opType: "Mul", inputs: [numbers, both], output });
 }
 
 /** Packed integers, or one float per block. */
@@ -133,5 +140,11 @@ function zeroPointsOf(emitter: Emitter, name: string, value: Weight): string {
 function asFloat(emitter: Emitter, table: Weight, operation: Operation): string {
   if (table.tensor.dtype === "float32") return add(emitter, operation);
   const stored = add(emitter, { ...operation, output: `${operation.output}.stored` });
+  if (table.dequantize !== undefined) {
+    const { scales, zeroPoints } = table.dequantize;
+    const operands = [stored, floatWeight(emitter, `${operation.output}.scales`, scales)];
+    if (zeroPoints !== null) operands.push(weight(emitter, `${operation.output}.zeroPoints`, zeroPoints));
+    return add(emitter, { opType: "DequantizeLinear", inputs: operands, output: operation.output });
+  }
   return add(emitter, { opType: "Cast", inputs: [stored], output: operation.output, attributes: { to: int(1) } });
 }

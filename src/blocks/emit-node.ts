@@ -147,7 +147,10 @@ function emitExperts({ emitter, node, inputs, widths, name, output }: Emission):
   const last = Math.max(...Object.keys(node.weights).map((key) => Number(key.slice("input".length))));
   const operands = Array.from({ length: last - 1 }, (_, i) => {
     const given = node.weights[`input${i + 2}`];
-    return given === undefined ? "" : weight(emitter, `${name}.input${i + 2}`, given);
+    if (given === undefined) return "";
+    // Rows are float32 here, and the operator wants weights and scales of the rows' type; packed integers stay.
+    const store = given.tensor.dtype === "uint8" ? weight : floatWeight;
+    return store(emitter, `${name}.input${i + 2}`, given);
   });
   return add(emitter, {
     opType,

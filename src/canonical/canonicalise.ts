@@ -18,6 +18,8 @@ export interface CanonicalModel {
   logits: number;
   /** Row node of each core, first layer first. */
   cores: number[];
+  /** The file is right only when fed one token per call; the chain, which is causal, is right however it is fed. */
+  oneTokenAtATime: boolean;
   /** Positions that the file's own tables cover; null: no table limits them. */
   tableRows: number | null;
 }
@@ -46,7 +48,14 @@ export function canonicalise(model: OnnxModel, hints: ModelHints): CanonicalMode
   const cores = short.lifter.program.nodes.flatMap((node, id) => (node.op === "core" ? [id] : []));
   cores.forEach((id, layer) => setWindow(short.lifter.program.node(id), windows[layer]!));
   const { program, ids } = simplify(short.lifter.program, [short.logits, ...cores]);
-  return { program, logits: ids.get(short.logits)!, cores: cores.map((id) => ids.get(id)!), tableRows };
+  const oneTokenAtATime = short.lifter.cores.some(({ unordered }) => unordered);
+  return {
+    program,
+    logits: ids.get(short.logits)!,
+    cores: cores.map((id) => ids.get(id)!),
+    tableRows,
+    oneTokenAtATime,
+  };
 }
 
 interface Lift {

@@ -3,7 +3,7 @@ import { factorAt, pickColumns, shapeOnly, sourceAt } from "./form.ts";
 import { readHeads, uniformFactor, type ElementAt, type Heads } from "./heads.ts";
 import { valueOf, type Lift, type Lifter } from "./lifter.ts";
 import { intAttribute, positive } from "./movement.ts";
-import { recogniseMask } from "./mask.ts";
+import { recogniseMask, type MaskFinding } from "./mask.ts";
 import { continuationNames } from "./probe.ts";
 import { hasRotation, recogniseRotary, type RotaryFinding } from "./rotary.ts";
 import {
@@ -90,7 +90,8 @@ export interface Attention {
   keysHoldPast: boolean;
   /** The past inputs, where the operator joins them itself: sources −1−i. */
   past?: { key: number; value: number };
-  spec: Pick<CoreSpec, "scale" | "softcap" | "window" | "alibiSlopes" | "sinks">;
+  spec: Pick<CoreSpec, "scale" | "softcap" | "window" | "alibiSlopes" | "sinks"> &
+    Partial<Pick<MaskFinding, "unordered">>;
   /** Dims of the output, and whether its heads lie before the tokens or inside each row. */
   dims: number[];
   outputAt: "heads first" | "in rows";
@@ -109,6 +110,7 @@ export function attend(lifter: Lifter, node: string, attention: Attention): Form
       value: -1,
       keyFactor: 1,
       spec: { ...shape, ...spec },
+      unordered: spec.unordered === true,
       factors,
       node,
     });
@@ -166,6 +168,7 @@ export function attend(lifter: Lifter, node: string, attention: Attention): Form
     value: v.node,
     keyFactor: k.factor,
     spec: { ...core, window: spec.window },
+    unordered: spec.unordered === true,
     factors,
     node,
   });

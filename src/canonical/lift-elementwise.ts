@@ -3,7 +3,7 @@ import { formOfRows, moveForms, multiplyForm, rowsOf, scaleForm, shapeOnly, sumO
 import { tokensFirst, unary, withScalar } from "./lift-rows.ts";
 import { multiplyQuantised } from "./lift-quantised.ts";
 import { spread } from "./known-elementwise.ts";
-import { addToScores, hideScores, scaleScores, tanhOfScores } from "./lift-scores.ts";
+import { addToScores, HIDES, hideScores, scaleScores, tanhOfScores } from "./lift-scores.ts";
 import { formAt, valueOf, type Lift, type Lifter } from "./lifter.ts";
 import { positionRows, vectorOperation } from "./lift-linear.ts";
 import { axesOf, broadcastDims, intAttribute, keep } from "./movement.ts";
@@ -166,6 +166,8 @@ function scoresWith(node: GraphNode, left: Value, right: Value): Value {
   if (node.opType === "Mul" && value !== null) return scaleScores(scores, value);
   if (node.opType === "Div" && value !== null && left === scores) return scaleScores(scores, 1 / value);
   if (node.opType === "Add") return addToScores(node, scores, other);
+  // OPT keeps masked scores above the lowest float; nothing visible is ever that low.
+  if (node.opType === "Max" && value !== null && value <= HIDES) return scores;
   throw new Unliftable(node.name, `${node.opType} on attention scores`);
 }
 

@@ -105,7 +105,9 @@ export const liftGroupQueryAttention: Lift = (lifter, node) => {
   const softcap = floatAttribute(node, "softcap", 0);
   const bias = optionalKnown(lifter, node, 10);
   const mask =
-    bias === null ? { window: null, alibiSlopes: null } : maskFinding(lifter, node, { heads, bias, causal: true });
+    bias === null
+      ? { window: null, alibiSlopes: null, unordered: false }
+      : maskFinding(lifter, node, { heads, bias, causal: true });
   return fused(lifter, node, {
     operands: [
       { form: turned(ownNorm(lifter, node, { x: q, input: 14, size })), heads, size, at: inRows(heads, size) },

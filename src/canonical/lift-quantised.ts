@@ -25,6 +25,7 @@ export function dequantisedWeight(
   x: Known,
   { scales, zeroPoints }: { scales: Known; zeroPoints: Known | null },
 ): Known {
+  if (x.weight === null && x.table !== null) return dequantisedRows(node, x, { scales, zeroPoints });
   if (x.weight === null || scales.weight === null || (zeroPoints !== null && zeroPoints.weight === null))
     throw new Unliftable(node.name, `${node.opType} of something computed in the graph`);
   const axis = positive(intAttribute(node, "axis", 1), x.dims.length);
@@ -38,6 +39,20 @@ export function dequantisedWeight(
     throw new Unliftable(node.name, "arithmetic on a quantised weight");
   };
   return { ...lazyKnown(x.dims, "float", unread), weight: { ...x.weight, dequantize } };
+}
+
+/** Rows picked by position from an integer table with one scale: learned positions, quantised. */
+function dequantisedRows(
+  node: GraphNode,
+  x: Known,
+  { scales, zeroPoints }: { scales: Known; zeroPoints: Known | null },
+): Known {
+  const [scale, zero] = [scalarOf(scales), zeroPoints === null ? 0 : scalarOf(zeroPoints)];
+  if (scale === null || zero === null || scales.weight === null)
+    throw new Unliftable(node.name, "a table of positions with more than one scale");
+  const dequantize = { scales: scales.weight, zeroPoints: zeroPoints?.weight ?? null, axis: 0, blockSize: 0 };
+  const numbers = lazyKnown(x.dims, "float", () => x.read().map((each) => Math.fround((each - zero) * scale)));
+  return { ...numbers, table: { ...x.table!, weight: { ...x.table!.weight, dequantize } } };
 }
 
 /** DynamicQuantizeLinear → MatMulInteger → Cast → Mul by both scales: a product with rows rounded to 8 bits. */

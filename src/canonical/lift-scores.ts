@@ -4,7 +4,7 @@ import { spread } from "./known-elementwise.ts";
 import { count, scalarOf, Unliftable, type Known, type Scores } from "./value.ts";
 
 /** Below this a bias hides a key: exporters write −Infinity, the lowest float32, the lowest float16 or −10000. */
-const HIDES = -9_999;
+export const HIDES = -9_999;
 
 export function scaleScores(scores: Scores, by: number): Scores {
   if (!scores.capped) {

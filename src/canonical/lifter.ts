@@ -28,6 +28,8 @@ export interface FoundCore {
   /** The file caches keys times this; the core's scale has it, and our cache does not. */
   keyFactor: number;
   spec: CoreSpec;
+  /** Its mask orders nothing within a call (mask.ts). */
+  unordered: boolean;
   /** Position-dependent factors on q and k, checked against the rotary specification at far positions. */
   factors: Known[];
   node: string;

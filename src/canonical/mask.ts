@@ -6,16 +6,20 @@ import { Unliftable, type Scores } from "./value.ts";
 export interface MaskFinding {
   window: number | null;
   alibiSlopes: number[] | null;
+  /** Nothing hides the later tokens of a call: the graph was made to be fed one token at a time (decoder_with_past). */
+  unordered: boolean;
 }
 
 /**
  * Reads the meaning of a mask from its numbers at the probe: query s (at position past + s) must see itself, nothing
  * later, and either everything before or the last `window` keys. Anything else is refused: it would be silently wrong.
+ * One exception: where no query's later keys are hidden at all, order can only come from feeding token by token.
  */
 export function recogniseMask(scores: Scores, heads: number, probe: Probe, node: string): MaskFinding {
   const { past, sequence } = probe;
   const total = past + sequence;
   let window: number | null = null;
+  const unordered = sequence > 1 && biasAt(scores, 0, 0, total - 1) > -Infinity;
   const slopes = new Float64Array(heads);
   // ALiBi differs by head; every other mask is the same for all, and the longest probes would make this loop slow.
   const headsToRead = scores.bias !== null && scores.bias.dims.slice(0, -2).some((dim) => dim > 1) ? heads : 1;
@@ -28,7 +32,7 @@ export function recogniseMask(scores: Scores, heads: number, probe: Probe, node:
         throw new Unliftable(node, `the mask hides position ${own} from itself`);
       for (let t = 0; t < total; t++) {
         const visible = biasAt(scores, head, s, t) > -Infinity;
-        if (visible !== (t >= first && t <= own))
+        if (visible !== (t >= first && (t <= own || unordered)))
           throw new Unliftable(node, `the mask is neither causal nor a sliding window at query ${own}, key ${t}`);
       }
       if (first > 0) {
@@ -42,7 +46,7 @@ export function recogniseMask(scores: Scores, heads: number, probe: Probe, node:
   }
   const sloped = slopes.some((slope) => slope !== 0);
   if (sloped && headsToRead === 1 && heads > 1) slopes.fill(slopes[0]!);
-  return { window, alibiSlopes: sloped ? Array.from(slopes) : null };
+  return { window, alibiSlopes: sloped ? Array.from(slopes) : null, unordered };
 }
 
 /** The bias may only be linear in the key's position: its slope is ALiBi's; a constant shift does not change a softmax. */

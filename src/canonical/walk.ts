@@ -24,11 +24,17 @@ export function walkGraph(lifter: Lifter, graph: OnnxGraph, wanted: string[]): v
 
 /** Float vectors among the file's constants, short enough to be inverse frequencies. */
 export function constantVectors(graph: OnnxGraph): Float32Array[] {
+  const branches = graph.nodes.flatMap(({ attributes }) =>
+    [...attributes.values()].flatMap((each) => (each.kind === "graph" ? [each.value] : [])),
+  );
   const tensors = [...graph.initializers.values(), ...graph.nodes.flatMap((node) => constantTensor(node) ?? [])];
-  return tensors
-    .filter((tensor) => tensor.dtype === "float32" && count(tensor.dims) >= 2 && count(tensor.dims) <= 512)
+  const own = tensors
+    .filter(({ dtype, dims }) => FLOATS.has(dtype) && count(dims) >= 2 && count(dims) <= 512)
     .map((tensor) => Float32Array.from(toNumbers(readTensor(tensor), tensor.dtype)));
+  return [...own, ...branches.flatMap(constantVectors)];
 }
+
+const FLOATS = new Set(["float32", "float16", "bfloat16"]);
 
 function evaluate(lifter: Lifter, node: GraphNode): Value[] {
   const inputs = node.inputs.map((name) => (name === "" ? null : (lifter.values.get(name) ?? null)));
@@ -265,8 +271,9 @@ function dependencies(node: GraphNode): string[] {
   for (const attribute of node.attributes.values()) {
     if (attribute.kind !== "graph") continue;
     const { nodes, outputs, initializers } = attribute.value;
+    // A branch may give its own values the names that they have outside.
     const own = new Set([...initializers.keys(), ...nodes.flatMap((each) => each.outputs)]);
-    const taken = [...nodes.flatMap(dependencies), ...outputs.map((output) => output.name)];
+    const taken = [...nodes.flatMap(dependencies), ...outputs.map(({ name }) => name)];
     inner.push(...taken.filter((name) => !own.has(name)));
   }
   return [...node.inputs, ...inner].filter((name) => name !== "");

@@ -54,7 +54,7 @@ export async function verifyModel(
     const whole = await openWholeModel(against, {
       vocabSize: document.vocabSize,
       threads: engineConfig({}).threads,
-      stepwise: document.precision.includes("dynamic"),
+      stepwise: document.oneTokenAtATime === true,
     });
     const chain = await openForward(repository, model);
     try {

@@ -120,9 +120,13 @@ async function storeModel(
     contextLength: smallest(facts.contextLength, canonical.tableRows),
     chain,
     recognised: describeFindings(canonical),
-    warnings,
+    ...(canonical.oneTokenAtATime ? { oneTokenAtATime: true } : {}),
+    warnings: canonical.oneTokenAtATime ? [...warnings, ONE_TOKEN_AT_A_TIME] : warnings,
   };
 }
+
+const ONE_TOKEN_AT_A_TIME =
+  "the file hides nothing between the tokens of one call, so it was made to be fed one at a time; its blocks are causal and need not be";
 
 function withAdapter(model: OnnxModel, { adapters, folder }: SourceModel, wanted: string | undefined): OnnxModel {
   const required = model.graph.inputs.filter(

@@ -102,6 +102,7 @@ export const modelSchema: z.ZodType<ModelDocument> = z.object({
   contextLength: count.nullable(),
   endTokens: z.array(count),
   beginToken: count.nullable(),
+  oneTokenAtATime: z.boolean().optional(),
   chain: z.array(z.object({ kind: blockKind, layer: count.nullable(), digest, bytes: count })).min(1),
   files: z.array(z.object({ name: z.string(), digest, bytes: count })),
   recognised: z.array(z.string()),

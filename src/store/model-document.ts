@@ -15,6 +15,8 @@ export interface ModelDocument {
   /** Token ids that end a sequence; may be empty. */
   endTokens: number[];
   beginToken: number | null;
+  /** The file itself is right only when fed token by token; what compares with it must do so. Absent: false. */
+  oneTokenAtATime?: boolean | undefined;
   /** In the order tokens go through them. */
   chain: ChainEntry[];
   /** Tokenizer and configuration files as they came. */
