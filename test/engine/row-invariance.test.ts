@@ -8,8 +8,8 @@ let split: SplitFixtures;
 beforeAll(async () => (split = await splitFixtures(fixtureModels())), 60_000);
 afterAll(async () => split.remove());
 
-/** int4 without accuracy level 4: one row takes another kernel than several. */
-const RUN_APART = ["exports/tjs/model_q4"];
+/** int4 without accuracy level 4: one row takes another kernel than several. int8 dynamic: one scale per call. bnb4: not measured. */
+const RUN_APART = ["exports/tjs/model_bnb4", "exports/tjs/model_q4", "exports/tjs/model_quantized"];
 
 test("the blocks of every cut fixture may run in shared batches, but for the kernels known not to", async () => {
   const apart = new Set<string>();
