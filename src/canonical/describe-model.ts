@@ -46,6 +46,7 @@ export function describeFindings({ program, cores }: CanonicalModel): string[] {
     `${cores.length} attention cores: ${core.heads} query heads over ${core.kvHeads} key-value heads of ${core.headSize}`,
     ...[...rotations].map((text) => `rotary embedding: ${text}`),
     ...(core.alibiSlopes === null ? [] : ["ALiBi slopes"]),
+    ...(core.sinks === null ? [] : ["attention sinks"]),
     ...(core.softcap === null ? [] : [`attention softcap ${core.softcap}`]),
     ...[...windows].flatMap((window) => (window === null ? [] : [`sliding window of ${window} keys`])),
   ];
