@@ -37,12 +37,14 @@ export function canonicalise(model: OnnxModel, hints: ModelHints): CanonicalMode
   const short = lift({ past: 5, sequence: 3, shapesOnly: false });
   const longer = lift({ past: 9, sequence: 4, shapesOnly: false });
   requireSame(short, longer);
+  requireSameScales(short, longer);
   const tableRows = rowsOfTables(short);
   const far = lift({ past: farthest(hints, tableRows), sequence: 2, shapesOnly: true });
   const first = lift({ past: 0, sequence: 4, shapesOnly: true });
   const single = lift({ past: 5, sequence: 1, shapesOnly: true });
   const windows = far.lifter.cores.map((core) => core.spec.window);
   for (const other of [short, longer, first, single]) requireWindows(other, windows);
+  for (const other of [longer, far, first]) requireSameOrder(short, other);
   for (const other of [far, first, single]) requireSameUses(short.lifter.uses, other.lifter.uses);
   requireAngles(short, far);
   const cores = short.lifter.program.nodes.flatMap((node, id) => (node.op === "core" ? [id] : []));
@@ -102,7 +104,7 @@ function logitsNode(lifter: Lifter, name: string, value: Value | undefined): num
 
 /** A program that depends on where it was probed would be wrong elsewhere. */
 function requireSame(a: Lift, b: Lift): void {
-  const texts = [a, b].map(({ lifter }) => lifter.program.nodes.map(describeNode));
+  const texts = [a, b].map(({ lifter }) => lifter.program.nodes.map(withoutScale));
   const differing = texts[0]!.findIndex((text, i) => text !== texts[1]![i]);
   if (differing >= 0 || texts[0]!.length !== texts[1]!.length || a.logits !== b.logits) {
     const node = a.lifter.program.nodes[differing]?.op ?? "logits";
@@ -111,6 +113,31 @@ function requireSame(a: Lift, b: Lift): void {
       "the graph computes something else when sequences are longer",
     );
   }
+}
+
+/** A core's scale comes out of cosines' magnitudes, and those of half-precision tables differ a little by position. */
+function withoutScale(node: RowNode): string {
+  const { core } = node.attributes;
+  if (core === undefined) return describeNode(node);
+  return describeNode({ ...node, attributes: { ...node.attributes, core: { ...core, scale: 0 } } });
+}
+
+const SCALE_TOLERANCE = 1e-5;
+
+function requireSameScales(a: Lift, b: Lift): void {
+  a.lifter.cores.forEach(({ spec, node }, layer) => {
+    const other = b.lifter.cores[layer]!.spec.scale;
+    if (Math.abs(spec.scale - other) > SCALE_TOLERANCE * Math.abs(spec.scale))
+      throw new Unliftable(node, `scores are scaled by ${spec.scale} and, in longer sequences, by ${other}`);
+  });
+}
+
+/** A mask that orders some calls and not others is a prefix that sees itself whole, or worse. */
+function requireSameOrder(a: Lift, b: Lift): void {
+  a.lifter.cores.forEach(({ unordered, node }, layer) => {
+    if (unordered !== b.lifter.cores[layer]!.unordered)
+      throw new Unliftable(node, "the mask is neither causal nor a sliding window in some calls");
+  });
 }
 
 function requireWindows({ lifter }: Lift, windows: (number | null)[]): void {

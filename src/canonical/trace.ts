@@ -10,7 +10,10 @@ export function describeUse(node: GraphNode, inputs: (Value | null)[]): string {
     name,
     attribute.kind === "tensor" || attribute.kind === "graph" ? "" : attribute.value,
   ]);
-  return JSON.stringify([node.domain, node.opType, attributes, inputs.map(describeInput)]);
+  // What is added to scores is a mask, of one number when there is one query: recogniseMask judges it at every probe.
+  const masks = node.opType === "Add" && inputs.some((input) => input?.kind === "scores");
+  const operands = inputs.map((input) => (masks && input?.kind === "known" ? "mask" : describeInput(input)));
+  return JSON.stringify([node.domain, node.opType, attributes, operands]);
 }
 
 /** Integers are lengths and positions, several numbers may be masks or angles: those are compared elsewhere. */
