@@ -23,7 +23,10 @@ describe.each(MODELS)("%s", (path) => {
         for (const { id } of orderPart(program, part))
           places.set(id, [...(places.get(id) ?? []), `${place} ${cut.kind}`]);
     });
-    expect([...places].filter(([, found]) => found.length > 1)).toEqual([]);
+    const twice = [...places].filter(([, found]) => found.length > 1);
+    expect(twice.filter(([, found]) => new Set(found).size > 1)).toEqual([]);
+    // Where attention and MLP are parallel they may share a norm: cheaper made again in the out part than passed on.
+    expect(new Set(twice.map(([id]) => program.node(id).op))).toEqual(new Set(twice.length > 0 ? ["norm"] : []));
 
     const needed = reachable(logits, (id) => program.node(id).inputs);
     const computed = [...needed].filter((id) => !["ids", "core"].includes(program.node(id).op));
