@@ -25,6 +25,8 @@ export interface EngineConfig {
    * tests and measurements. Tokens are the same in all three.
    */
   speculate: "auto" | "off" | "always";
+  /** Whether prompt chunks stay cached behind their sequences, for prompts of the same tenant that begin alike. */
+  prefixCache: "on" | "off";
 }
 
 const GIB = 2 ** 30;
@@ -39,10 +41,11 @@ export function engineConfig(given: Partial<EngineConfig> = {}): Readonly<Engine
     maxQueue: 1024,
     defaultContextLength: 4096,
     speculate: "off",
+    prefixCache: "on",
   };
   const config = { ...defaults, ...definedOf(given) };
   for (const [name, value] of Object.entries(config)) {
-    if (name !== "speculate" && (!Number.isSafeInteger(value) || Number(value) < 1))
+    if (typeof value !== "string" && (!Number.isSafeInteger(value) || Number(value) < 1))
       throw usage(`${name} is ${value}; it is a whole number of at least 1`);
   }
   if (config.maxBatchTokens <= config.prefillChunk) {

@@ -6,7 +6,7 @@ import type { BatchItem, Executor } from "./execute/executor.ts";
 import type { EndReason, EngineEvent, EngineRequest, SampledToken } from "./request.ts";
 import type { Work } from "./schedule/next-work.ts";
 import { sampleWork, type Outcome } from "./sample-work.ts";
-import { Scheduler } from "./schedule/scheduler.ts";
+import { Scheduler, type Admission } from "./schedule/scheduler.ts";
 import { Sequence, type ScheduledModel } from "./sequence.ts";
 import { countStep, countWork, newCounters, type EngineStats } from "./stats.ts";
 
@@ -73,9 +73,9 @@ export class Engine {
   async step(): Promise<void> {
     const started = performance.now();
     this.#endCancelled();
-    const { work, yielded } = this.#scheduler.schedule();
+    const { work, yielded, admitted } = this.#scheduler.schedule();
     this.#takeState(yielded);
-    const logits = await this.#execute(work);
+    const logits = await this.#execute(work, admitted);
     const outcomes = this.#sample(work, logits);
     this.#settle(work, outcomes);
     countStep(this.#counters, (performance.now() - started) / 1000);
@@ -83,11 +83,13 @@ export class Engine {
 
   stats(): EngineStats {
     const { config, executor, weights } = this.#parts;
+    const prefixBytes = this.#scheduler.prefixes.claimedBytes;
     return {
       ...structuredClone(this.#counters),
       queued: this.#scheduler.waiting.size,
       running: this.#scheduler.running.size,
-      kvBytes: config.kvMemoryBytes - this.#scheduler.ledger.freeBytes,
+      kvBytes: config.kvMemoryBytes - this.#scheduler.ledger.freeBytes - prefixBytes,
+      prefixBytes,
       kvBytesLimit: config.kvMemoryBytes,
       stateBytes: executor.stateBytes(),
       weightBytes: weights?.bytes ?? 0,
@@ -124,12 +126,9 @@ export class Engine {
   }
 
   /** Logits per work; one error for all of them where the executor failed, because their state is then unknown. */
-  async #execute(work: Work[]): Promise<Float32Array[] | BlockllmError> {
+  async #execute(work: Work[], admitted: Admission[]): Promise<Float32Array[] | BlockllmError> {
     try {
-      for (const { sequence, start } of work) {
-        if (start === 0)
-          this.#parts.executor.open(sequence.id, { model: sequence.model.name, maxTokens: sequence.maxLength });
-      }
+      for (const one of admitted) this.#begin(one);
       const started = performance.now();
       const logits = await this.#parts.executor.execute(work.map(batchItem));
       this.#scheduler.drafter.observe(work, (performance.now() - started) / 1000);
@@ -137,6 +136,15 @@ export class Engine {
     } catch (error) {
       return asEngineError(error);
     }
+  }
+
+  #begin({ sequence: { id, model, maxLength }, prefix }: Admission): void {
+    this.#parts.executor.open(id, { model: model.name, maxTokens: maxLength });
+    for (const [at, state] of prefix.entries()) {
+      const range = { from: at * model.prefillChunk, to: (at + 1) * model.prefillChunk };
+      this.#parts.executor.writeState(id, range, state);
+    }
+    this.#counters.reusedTokens += prefix.length * model.prefillChunk;
   }
 
   #sample(work: Work[], logits: Float32Array[] | BlockllmError): Outcome[] {
@@ -150,6 +158,10 @@ export class Engine {
       const accepted = Math.max(0, sampled.length - 1);
       countWork(this.#counters, work[index]!, accepted);
       sequence.advance(start + count + accepted);
+      if (!error) {
+        const read = (): Float32Array => this.#parts.executor.readState(sequence.id, start, start + count);
+        this.#scheduler.keepPrefix(work[index]!, read);
+      }
       for (const token of sampled) if (this.#sequences.has(sequence.id)) this.#append(sequence, token);
       if (!this.#sequences.has(sequence.id)) continue;
       if (error) this.#end(sequence, "error", error);
@@ -179,13 +191,14 @@ export class Engine {
     this.#scheduler.remove(sequence);
     this.#parts.executor.release(sequence.id);
     this.#counters.ended[reason]++;
-    const { promptLength: promptTokens, completionTokens } = sequence;
+    const { promptLength: promptTokens, completionTokens, reused } = sequence;
     this.#parts.report(sequence.id, {
       type: "request-end",
       reason,
       ...(error && { error }),
       promptTokens,
       completionTokens,
+      ...(reused > 0 && { reusedTokens: reused }),
     });
   }
 }

@@ -1,5 +1,6 @@
 import { keyValueBytesPerToken, type BlockChain, type Chain, type OpaqueChain } from "../chain/chain.ts";
 import { planChains } from "../chain/plan.ts";
+import { stateKey } from "../chain/state-key.ts";
 import { resolveChain, type BlockSource } from "../chain/resolve-chain.ts";
 import { BlockllmError } from "../support/errors.ts";
 import type { EngineConfig } from "./engine-config.ts";
@@ -38,6 +39,7 @@ export async function loadModels(
   const models = chains.map((chain) => ({
     ...scheduledModel(chain, config),
     speculates: chain.kind === "blocks" && shared.sharesRuns(chain.name),
+    stateKey: chain.kind === "blocks" ? stateKey(chain) : null,
   }));
   const opaqueBytes = opaqueChains.reduce(
     (sum, { part }) => sum + part.graphBytes + part.tensors.reduce((all, { bytes }) => all + bytes, 0),
@@ -47,7 +49,7 @@ export async function loadModels(
   return { executor, models, weights };
 }
 
-function scheduledModel(chain: Chain, config: EngineConfig): Omit<ScheduledModel, "speculates"> {
+function scheduledModel(chain: Chain, config: EngineConfig): Omit<ScheduledModel, "speculates" | "stateKey"> {
   const { name, document } = chain;
   const bytesPerToken = chain.kind === "blocks" ? keyValueBytesPerToken(chain) : opaqueBytesPerToken(chain);
   const budgetPages = bytesPerToken === 0 ? Infinity : Math.floor(config.kvMemoryBytes / (bytesPerToken * PAGE_TOKENS));

@@ -52,7 +52,15 @@ export type EndReason = "stop" | "length" | "cancelled" | "error";
 /** A request gives any number of tokens and then exactly one end. The token that stops it is not given and not counted. */
 export type EngineEvent =
   | ({ type: "token-delta" } & SampledToken)
-  | { type: "request-end"; reason: EndReason; error?: BlockllmError; promptTokens: number; completionTokens: number };
+  | {
+      type: "request-end";
+      reason: EndReason;
+      error?: BlockllmError;
+      promptTokens: number;
+      completionTokens: number;
+      /** Tokens of the prompt whose keys and values were kept from an earlier one; absent: none. */
+      reusedTokens?: number;
+    };
 
 export interface SampledToken {
   token: number;

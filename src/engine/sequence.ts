@@ -1,5 +1,6 @@
 import type { EngineRequest, ServedModel } from "./request.ts";
 import { Sampler } from "./execute/sampler.ts";
+import { prefixKeys } from "./kv/prefix-keys.ts";
 import { DraftLength } from "./speculate/draft-length.ts";
 
 /** The engine's state of one request: prompt and answer as one list of tokens, and how many of them are cached. */
@@ -18,7 +19,10 @@ export class Sequence {
   cached = 0;
   /** The most tokens ever cached: what lies below is a replay, and not charged to the tenant again. */
   computed = 0;
+  /** Tokens of the prompt that were found cached at its start. */
+  reused = 0;
   cancelled = false;
+  #prefixKeys: string[] | null = null;
 
   /** `id` also says who came first. */
   constructor(id: number, request: EngineRequest, model: ScheduledModel) {
@@ -38,6 +42,14 @@ export class Sequence {
     this.computed = Math.max(this.computed, tokens);
   }
 
+  /** Of the prompt's whole chunks (kv/prefix-keys.ts); none where the model's state stays with the sequence. */
+  get prefixKeys(): string[] {
+    const { stateKey, prefillChunk: chunk } = this.model;
+    if (stateKey === null) return [];
+    const prompt = (): number[] => this.tokens.slice(0, this.promptLength);
+    return (this.#prefixKeys ??= prefixKeys(prompt(), { stateKey, tenant: this.tenant, chunk }));
+  }
+
   get completionTokens(): number {
     return this.tokens.length - this.promptLength;
   }
@@ -50,4 +62,6 @@ export interface ScheduledModel extends ServedModel {
   prefillChunk: number;
   /** Several rows of a sequence share a run and can be forgotten again: a draft may pay. */
   speculates: boolean;
+  /** Models with equal keys cache equal keys and values for equal tokens (chain/state-key.ts); null: never reused. */
+  stateKey: string | null;
 }

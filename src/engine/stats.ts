@@ -8,6 +8,8 @@ export interface EngineStats {
   /** Claimed for sequences, of `kvBytesLimit`. */
   kvBytes: number;
   kvBytesLimit: number;
+  /** Claimed for prompt chunks kept behind their sequences; given up when sequences need it. */
+  prefixBytes: number;
   /** Cache memory that is really taken. */
   stateBytes: number;
   /** Weights and graphs loaded, every blob once. */
@@ -18,6 +20,8 @@ export interface EngineStats {
   /** Tokens computed again after their sequence had yielded its pages. */
   replayedTokens: number;
   yields: number;
+  /** Prompt tokens found kept from earlier prompts, replays included. */
+  reusedTokens: number;
   /** Tokens guessed ahead, and those of them that were right. */
   draftedTokens: number;
   acceptedTokens: number;
@@ -32,6 +36,7 @@ export type StatsCounters = Pick<
   | "generatedTokens"
   | "replayedTokens"
   | "yields"
+  | "reusedTokens"
   | "draftedTokens"
   | "acceptedTokens"
   | "ended"
@@ -46,6 +51,7 @@ export function newCounters(): StatsCounters {
     generatedTokens: 0,
     replayedTokens: 0,
     yields: 0,
+    reusedTokens: 0,
     draftedTokens: 0,
     acceptedTokens: 0,
     ended: { stop: 0, length: 0, cancelled: 0, error: 0 },

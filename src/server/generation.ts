@@ -26,6 +26,8 @@ export type ChoiceEvent =
       tokens: OutputToken[];
       reason: FinishReason;
       completionTokens: number;
+      /** Tokens of the prompt that were found cached. */
+      reusedTokens: number;
     };
 
 export interface OutputToken {
@@ -98,13 +100,14 @@ async function runChoice(plan: ChoicePlan, handle: EngineHandle, { push, observe
   let decodedLength = 0;
   let shownLength = 0;
   let completionTokens = 0;
+  let reusedTokens = 0;
 
   const end = (reason: FinishReason, text: string): void => {
     shownLength += text.length;
     // Tokens of which not one character is shown lie in or behind a stop string.
     const tokens = output?.stopped ? waiting.filter((token) => token.offset < shownLength) : waiting;
     watch.end(reason);
-    push({ type: "choice-end", index, text, tokens, reason, completionTokens });
+    push({ type: "choice-end", index, text, tokens, reason, completionTokens, reusedTokens });
   };
 
   try {
@@ -112,6 +115,7 @@ async function runChoice(plan: ChoicePlan, handle: EngineHandle, { push, observe
       if (event.type === "request-end") {
         if (event.reason === "error") throw event.error ?? new Error("the engine did not name its error");
         completionTokens = event.completionTokens;
+        reusedTokens = event.reusedTokens ?? 0;
         return end(event.reason, output?.finish() ?? "");
       }
       watch.token();

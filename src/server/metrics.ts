@@ -87,6 +87,8 @@ function registerEngineMetrics(registry: Registry): (stats: EngineStats) => void
   const weights = gauge("blockllm_weight_bytes", "Weights and graphs loaded, every shared one once.");
   const segments = gauge("blockllm_segments", "Runtime sessions that the models share.");
   const replayed = gauge("blockllm_replayed_tokens", "Tokens computed again after a sequence had to yield its memory.");
+  const prefixBytes = gauge("blockllm_prefix_bytes", "Memory claimed for prompt prefixes kept for later requests.");
+  const reused = gauge("blockllm_prefix_hit_tokens", "Prompt tokens found kept from earlier prompts.");
   const drafted = gauge("blockllm_drafted_tokens", "Tokens guessed ahead of the model, to be verified many at once.");
   const accepted = gauge("blockllm_accepted_tokens", "Drafted tokens that the model would have given.");
   return (stats) => {
@@ -97,6 +99,8 @@ function registerEngineMetrics(registry: Registry): (stats: EngineStats) => void
     weights.set(stats.weightBytes);
     segments.set(stats.segments);
     replayed.set(stats.replayedTokens);
+    prefixBytes.set(stats.prefixBytes);
+    reused.set(stats.reusedTokens);
     drafted.set(stats.draftedTokens);
     accepted.set(stats.acceptedTokens);
   };

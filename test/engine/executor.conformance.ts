@@ -103,6 +103,17 @@ export function describeExecutor(name: string, open: () => Promise<ExecutorCase>
       expect(after).toEqual(expected);
     });
 
+    test("goes on from state read from another sequence with the bits of that one", async () => {
+      if (!given.truncates) return;
+      const [first, second] = [begin(), begin()];
+      await run(item(first));
+      executor.writeState(second, { from: 0, to: 5 }, executor.readState(first, 0, 5));
+      executor.writeState(second, { from: 5, to: 8 }, executor.readState(first, 5, 8));
+      const next = { start: 8, tokens: [3, 1] };
+      const [expected, after] = await run(item(first, next), item(second, next));
+      expect(after).toEqual(expected);
+    });
+
     test("gives memory back at release, and begins anew under the same number", async () => {
       const before = executor.stateBytes();
       const sequence = begin();

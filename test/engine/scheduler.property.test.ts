@@ -42,6 +42,7 @@ const machine = fc.record({
   maxBatchTokens: fc.integer({ min: 17, max: 64 }),
   maxSequences: fc.integer({ min: 1, max: 12 }),
   maxQueue: fc.integer({ min: 4, max: 30 }),
+  prefixCache: fc.constantFrom("on" as const, "off" as const),
   speculate: fc.constantFrom("off" as const, "always" as const, "auto" as const),
 });
 
@@ -101,7 +102,7 @@ test.each(["off", "always"] as const)(
     while (!engine.isIdle) await engine.step();
     expect(order.indexOf(99)).toBeLessThan(6);
     expect(order).toHaveLength(41);
-    },
+  },
 );
 
 class WatchedExecutor extends ScriptedExecutor {

@@ -30,6 +30,7 @@ export function scriptedModel(given: Partial<ScheduledModel> & { name: string })
     bytesPerToken: 8,
     prefillChunk: 16,
     speculates: true,
+    stateKey: given.name,
     ...given,
   };
 }

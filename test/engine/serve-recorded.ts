@@ -56,6 +56,8 @@ export async function recordingEngine(
 function recording(executor: Executor, rows: SampledRows): Executor {
   return {
     open: (sequence, options) => executor.open(sequence, options),
+    readState: (sequence, from, to) => executor.readState(sequence, from, to),
+    writeState: (sequence, range, state) => executor.writeState(sequence, range, state),
     truncate: (sequence, tokens) => executor.truncate(sequence, tokens),
     release: (sequence) => executor.release(sequence),
     stateBytes: () => executor.stateBytes(),

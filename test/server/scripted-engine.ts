@@ -74,6 +74,8 @@ export class ScriptedEngine implements Engine {
       generatedTokens: 0,
       replayedTokens: 7,
       yields: 0,
+      reusedTokens: 0,
+      prefixBytes: 0,
     draftedTokens: 0,
     acceptedTokens: 0,
       ended: { stop: 0, length: 0, cancelled: 0, error: 0 },

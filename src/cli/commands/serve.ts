@@ -18,6 +18,7 @@ interface ServeOptions {
   kvMemory?: number;
   maxBatchTokens?: number;
   speculate?: "auto" | "off";
+  prefixCache?: "on" | "off";
 }
 
 const DEFAULT_HOST = "127.0.0.1";
@@ -54,6 +55,11 @@ export const serveCommand = defineCommand<ServeOptions, void>({
       help: `auto: guess repeated text ahead where that is measured to pay; off (default: ${DEFAULTS.speculate})`,
       parse: oneOf("--speculate", ["auto", "off"]),
     },
+    {
+      flags: "--prefix-cache <on|off>",
+      help: `keep prompts cached for requests that begin alike, while nobody needs the memory (default: ${DEFAULTS.prefixCache})`,
+      parse: oneOf("--prefix-cache", ["on", "off"]),
+    },
   ],
   examples: ["blockllm serve", "blockllm serve --models support,legal --port 8080 --kv-memory 4GB"],
   async run(context, _operands, options) {
@@ -77,6 +83,7 @@ async function loadEngine(context: CommandContext, options: ServeOptions): Promi
     ...(options.kvMemory === undefined ? {} : { kvMemoryBytes: options.kvMemory }),
     ...(options.maxBatchTokens === undefined ? {} : { maxBatchTokens: options.maxBatchTokens }),
     ...(options.speculate === undefined ? {} : { speculate: options.speculate }),
+    ...(options.prefixCache === undefined ? {} : { prefixCache: options.prefixCache }),
   });
   const { weightBytes } = await engine.stats();
   const took = formatDuration(performance.now() - began);

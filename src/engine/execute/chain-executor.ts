@@ -84,6 +84,16 @@ export class ChainExecutor implements Executor {
     });
   }
 
+  readState(sequence: number, from: number, to: number): Float32Array {
+    return this.#sequences.get(sequence)!.cache.read(from, to);
+  }
+
+  writeState(sequence: number, { from, to }: { from: number; to: number }, state: Float32Array): void {
+    const { cache } = this.#sequences.get(sequence)!;
+    cache.reserve(to);
+    cache.write(from, to, state);
+  }
+
   truncate(sequence: number, tokens: number): void {
     this.#sequences.get(sequence)!.cache.truncate(tokens);
   }

@@ -13,6 +13,12 @@ export interface Executor {
    */
   execute(items: BatchItem[]): Promise<Float32Array[]>;
 
+  /** A copy of the state of tokens [from, to). Only for models whose state is kept token by token. */
+  readState(sequence: number, from: number, to: number): Float32Array;
+
+  /** Continues a sequence of `from` tokens with state read from another one of equal tokens, up to token `to`. */
+  writeState(sequence: number, range: { from: number; to: number }, state: Float32Array): void;
+
   /** Forgets all but a sequence's first `tokens`. Only for models whose state is kept token by token. */
   truncate(sequence: number, tokens: number): void;
 

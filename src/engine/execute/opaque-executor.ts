@@ -37,8 +37,16 @@ export class OpaqueExecutor implements Executor {
     this.#sequences.set(sequence, { past: new Map(empty) });
   }
 
+  readState(): Float32Array {
+    return this.#refuse();
+  }
+
+  writeState(): void {
+    this.#refuse();
+  }
+
   truncate(): void {
-    throw new Error(`${this.#chain.name} keeps its state to itself; it cannot be truncated`);
+    this.#refuse();
   }
 
   release(sequence: number): void {
@@ -59,6 +67,10 @@ export class OpaqueExecutor implements Executor {
   async close(): Promise<void> {
     this.#sequences.clear();
     await this.#session.release();
+  }
+
+  #refuse(): never {
+    throw new Error(`${this.#chain.name} keeps its state whole; it has no tokens to take out or put in`);
   }
 
   async #runItem({ sequence, tokens, start, logits, stepwise }: BatchItem): Promise<Float32Array> {

@@ -16,6 +16,14 @@ export class RoutedExecutor implements Executor {
     this.#ofSequence.set(sequence, executor);
   }
 
+  readState(sequence: number, from: number, to: number): Float32Array {
+    return this.#ofSequence.get(sequence)!.readState(sequence, from, to);
+  }
+
+  writeState(sequence: number, range: { from: number; to: number }, state: Float32Array): void {
+    this.#ofSequence.get(sequence)!.writeState(sequence, range, state);
+  }
+
   truncate(sequence: number, tokens: number): void {
     this.#ofSequence.get(sequence)!.truncate(sequence, tokens);
   }

@@ -23,6 +23,22 @@ export class ScriptedExecutor implements Executor {
     this.#sequences.set(sequence, { model, maxTokens, history: [] });
   }
 
+  /** Tokens as numbers, and zeros up to the bytes a token takes. */
+  readState(sequence: number, from: number, to: number): Float32Array {
+    const width = this.#script.bytesPerToken / 4;
+    const state = new Float32Array((to - from) * width);
+    const { history } = this.#sequences.get(sequence)!;
+    history.slice(from, to).forEach((token, at) => (state[at * width] = token));
+    return state;
+  }
+
+  writeState(sequence: number, { from, to }: { from: number; to: number }, state: Float32Array): void {
+    const { history } = this.#sequences.get(sequence)!;
+    if (from !== history.length) throw new Error(`Sequence ${sequence} has ${history.length} tokens, not ${from}`);
+    const width = this.#script.bytesPerToken / 4;
+    for (let at = 0; at < to - from; at++) history.push(state[at * width]!);
+  }
+
   truncate(sequence: number, tokens: number): void {
     const { history } = this.#sequences.get(sequence)!;
     if (tokens > history.length) throw new Error(`Sequence ${sequence} has ${history.length} tokens, not ${tokens}`);

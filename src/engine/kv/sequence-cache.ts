@@ -20,6 +20,27 @@ export class SequenceCache {
     if (pagesFor(tokens) > this.#pages) this.#resize(pagesFor(tokens));
   }
 
+  /** Tokens [from, to) of all layers, copied. */
+  read(from: number, to: number): Float32Array {
+    const parts = this.layers.flatMap((layer) => layer.rows(from, to));
+    const state = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
+    let at = 0;
+    for (const part of parts) {
+      state.set(part, at);
+      at += part.length;
+    }
+    return state;
+  }
+
+  /** Puts what `read` gave to `from`; memory for it must be there. */
+  write(from: number, to: number, state: Float32Array): void {
+    let at = 0;
+    for (const part of this.layers.flatMap((layer) => layer.rows(from, to))) {
+      part.set(state.subarray(at, at + part.length));
+      at += part.length;
+    }
+  }
+
   /** Forgets all but the first `tokens`; whole pages behind them are given back. */
   truncate(tokens: number): void {
     if (pagesFor(tokens) < this.#pages) this.#resize(pagesFor(tokens));
@@ -57,6 +78,11 @@ export class LayerCache {
   write(token: number, keys: Float32Array, values: Float32Array): void {
     this.keys.write(token + this.#lead, keys);
     this.values.write(token + this.#lead, values);
+  }
+
+  /** Views on the keys and the values of tokens [from, to). */
+  rows(from: number, to: number): [keys: Float32Array, values: Float32Array] {
+    return [this.keys.view(from + this.#lead, to + this.#lead), this.values.view(from + this.#lead, to + this.#lead)];
   }
 
   /** Views on tokens [from, to); with sinks, on the row of zeros and all tokens before `to`. */

@@ -1,6 +1,7 @@
 import { BlockllmError } from "../../support/errors.ts";
 import type { EngineConfig } from "../engine-config.ts";
 import { PageLedger, type PageClaim } from "../kv/page-ledger.ts";
+import { PrefixCache } from "../kv/prefix-cache.ts";
 import type { Sequence } from "../sequence.ts";
 import { Drafter } from "../speculate/drafter.ts";
 import { isDecode, nextWork, type Work } from "./next-work.ts";
@@ -10,11 +11,20 @@ export interface Schedule {
   work: Work[];
   /** Gave their pages up in this step and wait to be replayed; their state must be released before the work runs. */
   yielded: Sequence[];
+  /** Begin in this step, some of them with the first chunks of their prompts cached by others. */
+  admitted: Admission[];
+}
+
+export interface Admission {
+  sequence: Sequence;
+  /** State chunk by chunk. */
+  prefix: Float32Array[];
 }
 
 /** Two queues over one page budget: sequences wait until their tokens have pages, then run until they end or yield. */
 export class Scheduler {
   readonly ledger: PageLedger;
+  readonly prefixes: PrefixCache;
   readonly drafter: Drafter;
   readonly #config: EngineConfig;
   readonly #counters = new TokenCounters();
@@ -24,6 +34,7 @@ export class Scheduler {
   constructor(config: EngineConfig) {
     this.#config = config;
     this.ledger = new PageLedger(config.kvMemoryBytes);
+    this.prefixes = new PrefixCache(this.ledger);
     this.drafter = new Drafter(config, this.ledger);
   }
 
@@ -58,8 +69,9 @@ export class Scheduler {
   /** Decodes first, then prefill chunks within the token budget, then drafts in what is left of it. All pages are claimed. */
   schedule(): Schedule {
     const yielded: Sequence[] = [];
+    const admitted: Admission[] = [];
     const decodes = this.#pickDecodes(yielded);
-    const prefills = this.#pickPrefills(this.#config.maxBatchTokens - decodes.length);
+    const prefills = this.#pickPrefills(this.#config.maxBatchTokens - decodes.length, admitted);
     const work = [...decodes, ...prefills].map(nextWork);
     const used = work.reduce((sum, { sequence }) => sum + this.#cost(sequence), 0);
     this.drafter.addDrafts(work, this.#config.maxBatchTokens - used);
@@ -67,7 +79,7 @@ export class Scheduler {
       const fresh = Math.max(0, start + count - Math.max(start, sequence.computed));
       this.#counters.charge(sequence.tenant, fresh + draft.length);
     }
-    return { work, yielded };
+    return { work, yielded, admitted };
   }
 
   /** Pages that a refused draft had are free again. */
@@ -75,8 +87,17 @@ export class Scheduler {
     this.ledger.trim(this.#claim(sequence, sequence.tokens.length));
   }
 
+  /** After its work: whole chunks of prompts stay cached for those that begin alike. `read` copies them. */
+  keepPrefix({ sequence, start, count, stepwise }: Work, read: () => Float32Array): void {
+    const { prefillChunk, bytesPerToken } = sequence.model;
+    if (this.#config.prefixCache === "off" || stepwise || count !== prefillChunk) return;
+    const keys = sequence.prefixKeys.slice(0, start / prefillChunk + 1);
+    if (keys.length > 0) this.prefixes.keep(keys, { tokens: count, bytesPerToken, read });
+  }
+
   checkIntegrity(): void {
-    this.ledger.checkIntegrity(new Set([...this.#running].map(({ id }) => id)));
+    this.ledger.checkIntegrity(new Set([...[...this.#running].map(({ id }) => id), ...this.prefixes.holders]));
+    this.prefixes.checkIntegrity();
   }
 
   /** While others wait for a prefill, decodes leave room for one chunk. */
@@ -93,7 +114,7 @@ export class Scheduler {
   }
 
   /** Whoever's turn it is and finds no pages holds up all who wait behind: nobody is passed for being large. */
-  #pickPrefills(budget: number): Sequence[] {
+  #pickPrefills(budget: number, admitted: Admission[]): Sequence[] {
     const ready = [...this.#running].filter((sequence) => !isDecode(sequence));
     const picked: Sequence[] = [];
     let left = budget;
@@ -101,7 +122,7 @@ export class Scheduler {
     for (const sequence of this.#inTurns([...ready, ...this.#waiting])) {
       if (this.#cost(sequence) > left) break;
       if (this.#waiting.has(sequence)) {
-        mayAdmit &&= this.#admit(sequence);
+        mayAdmit &&= this.#admit(sequence, admitted);
         if (!mayAdmit) continue;
       }
       left -= this.#cost(sequence);
@@ -111,10 +132,17 @@ export class Scheduler {
   }
 
   /** Pages for all tokens known so far and the next one: who is admitted gets at least to its next token. */
-  #admit(sequence: Sequence): boolean {
+  #admit(sequence: Sequence, admitted: Admission[]): boolean {
     const claim = this.#claim(sequence, Math.min(sequence.tokens.length + 1, sequence.maxLength));
-    if (this.#running.size >= this.#config.maxSequences || !this.ledger.canClaim(claim)) return false;
+    if (this.#running.size >= this.#config.maxSequences) return false;
+    // Twice: what it will use becomes the youngest before anything is given up for it.
+    this.#lookUpPrefix(sequence);
+    if (!this.#canClaim(claim)) return false;
     this.ledger.claim(claim);
+    const prefix = this.#lookUpPrefix(sequence);
+    if (sequence.computed === 0) sequence.reused = prefix.length * sequence.model.prefillChunk;
+    sequence.advance(prefix.length * sequence.model.prefillChunk);
+    admitted.push({ sequence, prefix });
     this.#waiting.delete(sequence);
     this.#running.add(sequence);
     return true;
@@ -123,7 +151,7 @@ export class Scheduler {
   /** Claims the page of a decode; the cheapest to recompute yield until there is one. False: it had to yield itself. */
   #makeRoom(sequence: Sequence, yielded: Sequence[]): boolean {
     const claim = this.#claim(sequence, sequence.tokens.length);
-    while (!this.ledger.canClaim(claim)) {
+    while (!this.#canClaim(claim)) {
       const victim = cheapestToRecompute(this.#running);
       this.#yield(victim);
       yielded.push(victim);
@@ -131,6 +159,17 @@ export class Scheduler {
     }
     this.ledger.claim(claim);
     return true;
+  }
+
+  /** Kept prefixes go before anyone yields or waits. */
+  #canClaim(claim: PageClaim): boolean {
+    while (!this.ledger.canClaim(claim)) if (!this.prefixes.giveUpOldest()) return false;
+    return true;
+  }
+
+  /** Never the whole prompt: its last token gives the first row of logits. */
+  #lookUpPrefix({ prefixKeys, promptLength, model }: Sequence): Float32Array[] {
+    return this.prefixes.lookUp(prefixKeys.slice(0, Math.floor((promptLength - 1) / model.prefillChunk)));
   }
 
   #yield(sequence: Sequence): void {

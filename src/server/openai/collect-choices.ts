@@ -7,6 +7,7 @@ export interface CollectedChoice {
   tokens: OutputToken[];
   reason: FinishReason;
   completionTokens: number;
+  reusedTokens: number;
 }
 
 /** All choices, complete, by index. */
@@ -19,7 +20,13 @@ export async function collectChoices(events: AsyncIterable<ChoiceEvent>): Promis
     choice.tokens.push(...event.tokens);
     begun.set(event.index, choice);
     if (event.type === "choice-end") {
-      ended.push({ ...choice, index: event.index, reason: event.reason, completionTokens: event.completionTokens });
+      ended.push({
+        ...choice,
+        index: event.index,
+        reason: event.reason,
+        completionTokens: event.completionTokens,
+        reusedTokens: event.reusedTokens,
+      });
     }
   }
   return ended.toSorted((a, b) => a.index - b.index);

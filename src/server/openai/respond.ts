@@ -36,6 +36,7 @@ async function respondAtOnce({ events }: Generation, shape: ResponseShape, signa
   const choices = await collectChoices(events);
   if (signal.aborted) throw clientGone();
   const completionTokens = choices.reduce((sum, choice) => sum + choice.completionTokens, 0);
+  const reusedTokens = choices.reduce((sum, choice) => sum + choice.reusedTokens, 0);
   const { id, created, model } = shape.head;
   return Response.json({
     id,
@@ -43,7 +44,7 @@ async function respondAtOnce({ events }: Generation, shape: ResponseShape, signa
     created,
     model,
     choices: choices.map((choice) => shape.toChoice(choice)),
-    usage: toUsage(shape.promptTokens, completionTokens),
+    usage: toUsage({ promptTokens: shape.promptTokens, completionTokens, reusedTokens }),
   });
 }
 

@@ -46,6 +46,7 @@ export async function* toChunks(events: AsyncIterable<ChoiceEvent>, stream: Chun
     for (let index = 0; index < stream.choices; index++) yield chunk([writer.start(index)], null);
   }
   let completionTokens = 0;
+  let reusedTokens = 0;
   for await (const event of events) {
     const { index } = event;
     if (event.text !== "" || event.tokens.length > 0) {
@@ -53,16 +54,27 @@ export async function* toChunks(events: AsyncIterable<ChoiceEvent>, stream: Chun
     }
     if (event.type === "choice-end") {
       completionTokens += event.completionTokens;
+      reusedTokens += event.reusedTokens;
       yield chunk([{ index, ...writer.empty(), finish_reason: toFinishReason(event.reason) }], null);
     }
   }
-  if (stream.includeUsage) yield chunk([], toUsage(promptTokens, completionTokens));
+  if (stream.includeUsage) yield chunk([], toUsage({ promptTokens, completionTokens, reusedTokens }));
 }
 
-export function toUsage(promptTokens: number, completionTokens: number): WireUsage {
+/** `promptTokens` counts a prompt once; several answers to it may each find it cached. */
+export function toUsage({
+  promptTokens,
+  completionTokens,
+  reusedTokens,
+}: {
+  promptTokens: number;
+  completionTokens: number;
+  reusedTokens: number;
+}): WireUsage {
   return {
     prompt_tokens: promptTokens,
     completion_tokens: completionTokens,
     total_tokens: promptTokens + completionTokens,
+    ...(reusedTokens > 0 && { prompt_tokens_details: { cached_tokens: Math.min(reusedTokens, promptTokens) } }),
   };
 }

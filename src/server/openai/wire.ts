@@ -98,6 +98,8 @@ export interface WireUsage {
   prompt_tokens: number;
   completion_tokens: number;
   total_tokens: number;
+  /** Where some of the prompt was found cached. */
+  prompt_tokens_details?: { cached_tokens: number };
 }
 
 export type WireFinishReason = "stop" | "length";
