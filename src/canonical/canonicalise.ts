@@ -96,7 +96,8 @@ function liftAt(model: OnnxModel, hints: ModelHints, probe: Probe): Lift {
 const CACHE_OUTPUT = /present|past|cache|key|value/i;
 
 function logitsNode(lifter: Lifter, name: string, value: Value | undefined): number {
-  const view = value?.kind === "form" ? viewRows(lifter.program, value) : null;
+  if (value === undefined) throw new Unliftable(name, "no node gives the logits", { broken: true });
+  const view = value.kind === "form" ? viewRows(lifter.program, value) : null;
   if (view?.tokens.at(-1) !== lifter.probe.sequence - 1)
     throw new Unliftable(name, "the logits are not one row per token");
   return view.node;

@@ -198,7 +198,7 @@ function cached(
   if (term === undefined) throw new Error("heads are read only where elements are followed");
   const source = sourceAt(term, operand.at(0, 0, 0));
   if (source >= 0) throw new Unliftable(node, "attention without its cached keys or values");
-  const [, kvHeads, , size] = lifter.past[-1 - source]!.dims as [number, number, number, number];
+  const { kvHeads, size, indexOf } = cacheLayout(lifter.past[-1 - source]!.dims, operand);
   const scale = factorAt(term, operand.at(0, 0, 0));
   const group = operand.heads / kvHeads;
   if (size !== operand.size || !Number.isInteger(group))
@@ -207,7 +207,7 @@ function cached(
     for (let t = 0; t < past; t++) {
       for (let d = 0; d < size; d++) {
         const at = operand.at(head, t, d);
-        const expected = (Math.floor(head / group) * past + t) * size + d;
+        const expected = indexOf(Math.floor(head / group), t, d);
         if (sourceAt(term, at) !== source || term.index[at] !== expected || factorAt(term, at) !== scale)
           throw new Unliftable(node, "attention reads its cache in an unknown order");
       }
@@ -221,6 +221,23 @@ function cached(
   };
   checkRepeats(operand, { group, past, sequence: lifter.probe.sequence, node });
   return { operand: scaledBack(newOnly, scale), past: source, scale };
+}
+
+/** Heads first, or tokens first with the heads side by side (static caches). */
+function cacheLayout(
+  dims: number[],
+  operand: HeadsOperand,
+): { kvHeads: number; size: number; indexOf: (head: number, t: number, d: number) => number } {
+  if (dims.length === 3) {
+    const width = dims[2]!;
+    return {
+      kvHeads: width / operand.size,
+      size: operand.size,
+      indexOf: (head, t, d) => t * width + head * operand.size + d,
+    };
+  }
+  const [kvHeads, past, size] = dims.slice(-3) as [number, number, number];
+  return { kvHeads, size, indexOf: (head, t, d) => (head * past + t) * size + d };
 }
 
 function checkRepeats(
@@ -288,6 +305,22 @@ export function tableRows(lifter: Lifter, table: Known, positions: number[]): Kn
   return { ...rows, table: consecutive && table.weight !== null ? { weight: table.weight, offset: 0 } : null };
 }
 
+function headsFirstOutput(form: Form): { operand: HeadsOperand; total: number } {
+  const [, heads, total, size] = form.dims as [number, number, number, number];
+  return { operand: { form, heads, size, at: (head, t, d) => (head * total + t) * size + d }, total };
+}
+
+/** [1, tokens, heads × size]: the core that reads the same past says how wide a head is. */
+function tokensFirstOutput(lifter: Lifter, name: string, form: Form): { operand: HeadsOperand; total: number } {
+  const [, total, width] = form.dims as [number, number, number];
+  const source = form.terms[0] === undefined ? 0 : sourceAt(form.terms[0], 0);
+  const core = lifter.cores.find(({ pastKey, pastValue }) => pastKey === source || pastValue === source);
+  if (core === undefined) throw new Unliftable(name, "a key-value output that no attention reads");
+  const heads = core.spec.kvHeads;
+  const size = width / heads;
+  return { operand: { form, heads, size, at: (head, t, d) => t * width + head * size + d }, total };
+}
+
 /** A key-value output must be the past followed by exactly the rows that the core caches; otherwise decoding would drift. */
 export function checkPresent(lifter: Lifter, name: string, value: Value): void {
   if (value.kind === "present") {
@@ -295,10 +328,10 @@ export function checkPresent(lifter: Lifter, name: string, value: Value): void {
     checkContinues(lifter, name, value.which === "key" ? pastKey : pastValue);
     return;
   }
-  if (value.kind !== "form" || value.dims.length !== 4)
+  if (value.kind !== "form" || (value.dims.length !== 4 && value.dims.length !== 3))
     throw new Unliftable(name, "an output that is neither logits nor a key-value cache");
-  const [, heads, total, size] = value.dims as [number, number, number, number];
-  const operand: HeadsOperand = { form: value, heads, size, at: (head, t, d) => (head * total + t) * size + d };
+  const { operand, total } = value.dims.length === 4 ? headsFirstOutput(value) : tokensFirstOutput(lifter, name, value);
+  const { heads, size } = operand;
   if (total !== lifter.probe.past + lifter.probe.sequence)
     throw new Unliftable(name, "a key-value output without the past");
   const { operand: fresh, past, scale } = cached(lifter, operand, name);

@@ -5,7 +5,7 @@ import { addToScores, hideScores } from "./lift-scores.ts";
 import { normOf } from "./lift-norm.ts";
 import { formAt, knownAt, optionalKnown, optionalValue, type Lift, type Lifter } from "./lifter.ts";
 import { recogniseMask, type MaskFinding } from "./mask.ts";
-import { floatAttribute, intAttribute } from "./movement.ts";
+import { concatenation, floatAttribute, intAttribute, positive } from "./movement.ts";
 import { count, integers, Unliftable, type Form, type Known, type Present, type Scores, type Value } from "./value.ts";
 
 /** RotaryEmbedding of ai.onnx (opset 23) and com.microsoft, written out as what it multiplies by. */
@@ -179,9 +179,11 @@ export const liftAttention: Lift = (lifter, node) => {
   const withPast = optionalValue(lifter, node, 4) !== null;
   const { past, sequence } = lifter.probe;
   const keys = withPast ? sequence : past + sequence;
-  if (optionalValue(lifter, node, 6) !== null) throw new Unliftable(node.name, "a static cache");
+  const length = optionalKnown(lifter, node, 6);
+  if (length !== null && length.read()[0] !== past + sequence)
+    throw new Unliftable(node.name, "a count of keys that is not the past and the new tokens");
   const causal = intAttribute(node, "is_causal", 0) === 1;
-  if (causal && !withPast && past > 0)
+  if (causal && !withPast && length === null && past > 0)
     throw new Unliftable(node.name, "is_causal over keys that hold the past: aligned to the first key, not the last");
   const bias = optionalKnown(lifter, node, 3);
   const mask = maskFinding(lifter, node, { heads, bias, causal });
@@ -203,6 +205,21 @@ export const liftAttention: Lift = (lifter, node) => {
     },
     dims: headsFirst ? [1, heads, sequence, valueSize] : [1, sequence, heads * valueSize],
   });
+};
+
+/** TensorScatter (opset 24) writes new rows behind the past of a static cache: followed as what the cache then holds. */
+export const liftTensorScatter: Lift = (lifter, node) => {
+  const [cache, fresh] = [formAt(lifter, node, 0), formAt(lifter, node, 1)];
+  const at = optionalKnown(lifter, node, 2);
+  const axis = positive(intAttribute(node, "axis", -2), cache.dims.length);
+  const mode = node.attributes.get("mode");
+  if (
+    at?.read()[0] !== lifter.probe.past ||
+    axis !== cache.dims.length - 2 ||
+    (mode?.kind === "string" && mode.value !== "linear")
+  )
+    throw new Unliftable(node.name, "TensorScatter that does not append to the past");
+  return [moveForms([cache, fresh], concatenation(axis, [cache.dims, fresh.dims]))];
 };
 
 export interface Fused {

@@ -3,7 +3,12 @@ import { closeAttention, liftSoftmax, scoresOf } from "./lift-attention.ts";
 import { liftContribAttention, liftMultiHeadAttention } from "./lift-contrib-attention.ts";
 import { liftBinary, liftClip, liftGelu, liftReduceMean, liftUnary, liftWhere } from "./lift-elementwise.ts";
 import { liftExperts } from "./lift-experts.ts";
-import { liftAttention, liftGroupQueryAttention, liftRotaryEmbedding } from "./lift-fused-attention.ts";
+import {
+  liftAttention,
+  liftGroupQueryAttention,
+  liftRotaryEmbedding,
+  liftTensorScatter,
+} from "./lift-fused-attention.ts";
 import { liftGather, liftGatherBlockQuantized, liftMatMul, liftMatMulBnb4, liftMatMulNBits } from "./lift-linear.ts";
 import { liftNorm, liftSkipNorm } from "./lift-norm.ts";
 import { liftDequantize, liftDynamicQuantize, liftMatMulInteger } from "./lift-quantised.ts";
@@ -46,6 +51,7 @@ export const LIFTS: Record<string, Lift> = {
   "com.microsoft.SkipLayerNormalization": liftSkipNorm,
   Softmax: liftSoftmax,
   Attention: liftAttention,
+  TensorScatter: liftTensorScatter,
   "com.microsoft.GroupQueryAttention": liftGroupQueryAttention,
   "com.microsoft.MultiHeadAttention": liftMultiHeadAttention,
   "com.microsoft.Attention": liftContribAttention,

@@ -62,7 +62,7 @@ const OPERATORS: Record<string, Operator> = {
   },
   Slice: (node, [dims], parameters) => [slice(node, dims!, parameters)],
   Split: (node, [dims], parameters) => split(node, dims!, parameters),
-  Concat: (node, dims) => [concat(intAttribute(node, "axis", 0), dims)],
+  Concat: (node, dims) => [concatenation(intAttribute(node, "axis", 0), dims)],
 };
 
 function reshape(node: GraphNode, dims: number[], target: number[]): number[] {
@@ -123,7 +123,7 @@ function split(node: GraphNode, dims: number[], parameters: Parameters): Movemen
   });
 }
 
-function concat(axisGiven: number, dims: number[][]): Movement {
+export function concatenation(axisGiven: number, dims: number[][]): Movement {
   const first = dims[0]!;
   const axis = positive(axisGiven, first.length);
   const out = [...first];

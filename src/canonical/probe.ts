@@ -22,13 +22,13 @@ export interface ModelHints {
 /** How a graph input is fed. */
 export interface InputRole {
   name: string;
-  role: "ids" | "mask" | "positions" | "past" | "constant";
+  role: "ids" | "mask" | "positions" | "past" | "past length" | "total length" | "constant";
   value?: number;
 }
 
 export interface PastInput {
   name: string;
-  /** At this probe: [1, heads, past, width], or [2, 1, heads, past, width] for keys and values together. */
+  /** At this probe: [1, heads, past, width], or [2, 1, heads, past, width] for keys and values together; a static cache [1, past, heads × width]. */
   dims: number[];
 }
 
@@ -47,6 +47,9 @@ function roleOf(input: ValueInfo): Omit<InputRole, "name"> {
   if (/num_logits_to_keep/i.test(input.name)) return { role: "constant", value: 0 };
   if (/ids/i.test(input.name) && rank === 2) return { role: "ids" };
   if (floating && (rank === 4 || (rank === 5 && /past/i.test(input.name)))) return { role: "past" };
+  if (floating && rank === 3 && /cache/i.test(input.name)) return { role: "past" };
+  if (/write_ind/i.test(input.name)) return { role: "past length" };
+  if (/nonpad_kv/i.test(input.name)) return { role: "total length" };
   throw new Unliftable(input.name, `graph input ${input.name} (${input.dtype}, rank ${rank}) has no known role`);
 }
 
@@ -86,6 +89,8 @@ export function feedInputs(
           Float64Array.from({ length: sequence }, (_, i) => past + i),
         ),
       );
+    } else if (role === "past length" || role === "total length") {
+      values.set(name, known([1], "int", Float64Array.of(role === "past length" ? past : past + sequence)));
     } else if (role === "constant") {
       const scalar = dims?.length === 0 ? [] : [1];
       values.set(name, known(scalar, byName.get(name)!.dtype === "bool" ? "bool" : "int", Float64Array.of(value!)));
@@ -102,8 +107,10 @@ export function feedInputs(
   return { values, past: pastInputs };
 }
 
-/** [1, heads, past, width]; [2, 1, heads, past, width] where one input holds keys and values. */
+/** [1, heads, past, width]; [1, past, heads × width] where tokens come first; [2, 1, heads, past, width] where one input holds keys and values. */
 function pastDims({ name, dims }: ValueInfo, { past, headSize }: { past: number; headSize: number | null }): number[] {
+  // A static cache is followed as if it were just as long as what it holds.
+  if (dims?.length === 3 && typeof dims[2] === "number") return [1, past, dims[2]];
   const [heads, width] = [dims?.at(-3), typeof dims?.at(-1) === "number" ? dims.at(-1) : headSize];
   if (typeof heads !== "number" || typeof width !== "number")
     throw new Unliftable(
