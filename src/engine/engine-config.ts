@@ -45,7 +45,7 @@ export function engineConfig(given: Partial<EngineConfig> = {}): Readonly<Engine
   };
   const config = { ...defaults, ...definedOf(given) };
   for (const [name, value] of Object.entries(config)) {
-    if (typeof value !== "string" && (!Number.isSafeInteger(value) || Number(value) < 1))
+    if (typeof value !== "string" && (!Number.isSafeInteger(value) || value < 1))
       throw usage(`${name} is ${value}; it is a whole number of at least 1`);
   }
   if (config.maxBatchTokens <= config.prefillChunk) {

@@ -52,8 +52,12 @@ export async function loadModels(
 function scheduledModel(chain: Chain, config: EngineConfig): Omit<ScheduledModel, "speculates" | "stateKey"> {
   const { name, document } = chain;
   const bytesPerToken = chain.kind === "blocks" ? keyValueBytesPerToken(chain) : opaqueBytesPerToken(chain);
+  const leadTokens = chain.kind === "blocks" && chain.cores.some(({ sinks }) => sinks) ? 1 : 0;
   const budgetPages = bytesPerToken === 0 ? Infinity : Math.floor(config.kvMemoryBytes / (bytesPerToken * PAGE_TOKENS));
-  const contextLength = Math.min(document.contextLength ?? config.defaultContextLength, budgetPages * PAGE_TOKENS);
+  const contextLength = Math.min(
+    document.contextLength ?? config.defaultContextLength,
+    budgetPages * PAGE_TOKENS - leadTokens,
+  );
   if (contextLength < 2) {
     throw new BlockllmError(
       "memory_exceeded",
@@ -67,5 +71,5 @@ function scheduledModel(chain: Chain, config: EngineConfig): Omit<ScheduledModel
   const wholePrompt = chain.kind === "opaque" || document.precision.includes("dynamic");
   const prefillChunk = wholePrompt ? contextLength : config.prefillChunk;
   const { vocabSize, endTokens } = document;
-  return { name, contextLength, vocabSize, endTokens, document, bytesPerToken, prefillChunk };
+  return { name, contextLength, vocabSize, endTokens, document, bytesPerToken, leadTokens, prefillChunk };
 }

@@ -15,9 +15,10 @@ export interface Outcome {
  */
 export function sampleWork({ sequence, draft, samples }: Work, logits: Float32Array): Outcome {
   const sampled: SampledToken[] = [];
-  const width = logits.length / (1 + draft.length);
+  const rows = samples ? 1 + draft.length : 0;
+  const width = logits.length / rows;
   try {
-    for (let row = 0; samples && row <= draft.length; row++) {
+    for (let row = 0; row < rows; row++) {
       const drawn = sequence.sampler.sample(logits.subarray(row * width, (row + 1) * width));
       sampled.push(drawn);
       if (drawn.token !== draft[row] || sequence.stopTokens.has(drawn.token)) break;

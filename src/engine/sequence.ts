@@ -1,5 +1,6 @@
 import type { EngineRequest, ServedModel } from "./request.ts";
 import { Sampler } from "./execute/sampler.ts";
+import type { PageClaim } from "./kv/page-ledger.ts";
 import { prefixKeys } from "./kv/prefix-keys.ts";
 import { DraftLength } from "./speculate/draft-length.ts";
 
@@ -50,6 +51,12 @@ export class Sequence {
     return (this.#prefixKeys ??= prefixKeys(prompt(), { stateKey, tenant: this.tenant, chunk }));
   }
 
+  /** Pages for its first `tokens` tokens. */
+  claimFor(tokens: number): PageClaim {
+    const { bytesPerToken, leadTokens } = this.model;
+    return { holder: this.id, tokens: tokens + leadTokens, bytesPerToken };
+  }
+
   get completionTokens(): number {
     return this.tokens.length - this.promptLength;
   }
@@ -58,6 +65,8 @@ export class Sequence {
 export interface ScheduledModel extends ServedModel {
   /** Keys and values one cached token takes. */
   bytesPerToken: number;
+  /** Rows before the first token of every sequence: 1 where a core has sinks. */
+  leadTokens: number;
   /** Rows of one prefill call; an opaque model takes its prompt whole. */
   prefillChunk: number;
   /** Several rows of a sequence share a run and can be forgotten again: a draft may pay. */

@@ -4,8 +4,6 @@ import { PageLedger } from "../../src/engine/kv/page-ledger.ts";
 import { PrefixCache } from "../../src/engine/kv/prefix-cache.ts";
 import { prefixKeys } from "../../src/engine/kv/prefix-keys.ts";
 import type { EngineRequest } from "../../src/engine/request.ts";
-import { resolveChain } from "../../src/chain/resolve-chain.ts";
-import { stateKey } from "../../src/chain/state-key.ts";
 import { fixtureModels, splitFixtures } from "../blocks/split-fixtures.ts";
 import { SequenceCache } from "../../src/engine/kv/sequence-cache.ts";
 import { expectSameBits } from "./same-bits.ts";
@@ -44,7 +42,7 @@ async function expectSame(engine: RecordingEngine, requests: [number, EngineRequ
 }
 
 describe("a prompt that finds its beginning cached has the bits of a cold one", () => {
-  const models = ["base", "windowed", "tuned-end"];
+  const models = ["base", "windowed", "tuned-end", "sinks"];
   let source: TemporaryRepository;
   let engine: RecordingEngine;
   beforeAll(async () => {
@@ -52,6 +50,7 @@ describe("a prompt that finds its beginning cached has the bits of a cold one", 
       { name: "base", layers: [10, 11, 12, 13] },
       { name: "windowed", layers: [10, 11, 12, 13], shape: { core: { window: 9 } } },
       { name: "tuned-end", layers: [10, 11, 12, 23] },
+      { name: "sinks", layers: [10, 11, 12, 13], shape: { core: { sinks: [0.5, -1, 0, 2] } } },
     ]);
     engine = await recordingEngine(source.repository, models, KNOBS);
   });
@@ -103,23 +102,6 @@ test("state is read and written behind the row of zeros that a core with sinks h
   second.write(0, 16, first.read(0, 16));
   second.write(16, 20, first.read(16, 20));
   expect(second.layers.map((layer) => layer.view(0, 20))).toEqual(first.layers.map((layer) => layer.view(0, 20)));
-});
-
-test("only what decides keys and values decides what is shared between models", async () => {
-  const source = await temporaryRepository([
-    { name: "base", layers: [10, 11] },
-    { name: "same", layers: [10, 11] },
-    { name: "replaced", layers: [10, 12] },
-    { name: "windowed", layers: [10, 11], shape: { core: { window: 9 } } },
-  ]);
-  const keys = [];
-  for (const name of ["base", "same", "replaced", "windowed"]) {
-    const chain = await resolveChain(source.repository, name);
-    if (chain.kind === "blocks") keys.push(stateKey(chain));
-  }
-  expect(keys[1]).toBe(keys[0]);
-  expect(new Set(keys).size).toBe(3);
-  await source.remove();
 });
 
 test("keys differ in tokens, tenant, model and chunk, and go as far as prompts are alike", () => {

@@ -72,6 +72,12 @@ test("every request ends once, with its own tokens, and pages are never lost", a
       }));
       const engine = new Engine({ executor, models, config, report: (id, event) => events.get(id)!.push(event) });
 
+      let yields = 0;
+      executor.beforeRun = () => {
+        const stats = engine.stats();
+        if (stats.yields > yields) expect(stats.prefixBytes, "kept while a sequence had to yield").toBe(0);
+        ({ yields } = stats);
+      };
       const served = list
         .map((arrival, id) => ({ ...arrival, id }))
         .filter((one) => one.prompt < models[one.model]!.contextLength);
@@ -107,6 +113,7 @@ test.each(["off", "always"] as const)(
 
 class WatchedExecutor extends ScriptedExecutor {
   readonly #items: BatchItem[];
+  beforeRun = (): void => {};
 
   constructor(items: BatchItem[]) {
     super({ vocabSize: VOCABULARY, bytesPerToken: 8, next });
@@ -115,6 +122,7 @@ class WatchedExecutor extends ScriptedExecutor {
 
   override execute(items: BatchItem[]): Promise<Float32Array[]> {
     this.#items.push(...items);
+    this.beforeRun();
     return super.execute(items);
   }
 }

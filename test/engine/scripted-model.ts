@@ -28,6 +28,7 @@ export function scriptedModel(given: Partial<ScheduledModel> & { name: string })
     endTokens: [],
     document: DOCUMENT,
     bytesPerToken: 8,
+    leadTokens: 0,
     prefillChunk: 16,
     speculates: true,
     stateKey: given.name,

@@ -36,7 +36,7 @@ export async function recordingEngine(
     };
     const models = loaded.models.map((model) => {
       const pages = Math.floor(config.kvMemoryBytes / (model.bytesPerToken * 16));
-      return { ...model, contextLength: Math.min(model.contextLength, pages * 16) };
+      return { ...model, contextLength: Math.min(model.contextLength, pages * 16 - model.leadTokens) };
     });
     const executor = recording(loaded.executor, rows);
     const engine = new Engine({ executor, models, config, report });

@@ -46,7 +46,7 @@ async function expectSame(
 }
 
 describe("drafted answers are the plain ones, token for token and bit for bit", () => {
-  const models = ["base", "tuned-end", "windowed"];
+  const models = ["base", "tuned-end", "windowed", "sinks"];
   const requests = requestsTo(models);
   let engine: RecordingEngine;
   let remove: () => Promise<void>;
@@ -54,6 +54,7 @@ describe("drafted answers are the plain ones, token for token and bit for bit", 
     const source = await temporaryRepository([
       { name: "base", layers: [10, 11, 12, 13] },
       { name: "tuned-end", layers: [10, 11, 12, 23] },
+      { name: "sinks", layers: [10, 11, 12, 13], shape: { core: { sinks: [0.5, -1, 0, 2] } } },
       { name: "windowed", layers: [10, 11, 12, 13], shape: { core: { window: 9, softcap: 4 } } },
     ]);
     remove = async () => source.remove();

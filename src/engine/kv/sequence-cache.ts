@@ -5,10 +5,13 @@ import { pagesFor, PAGE_TOKENS } from "./page-ledger.ts";
 /** Keys and values of one sequence, token by token as the attention (in) part gives them; one pair of buffers a layer. */
 export class SequenceCache {
   readonly layers: readonly LayerCache[];
+  /** Rows before the first token in the layers that have most of them. */
+  readonly #lead: number;
   #pages = 0;
 
   constructor(cores: readonly CoreSpec[], maxTokens: number) {
-    this.layers = cores.map((core) => new LayerCache(core, pagesFor(maxTokens) * PAGE_TOKENS));
+    this.#lead = cores.some(({ sinks }) => sinks) ? 1 : 0;
+    this.layers = cores.map((core) => new LayerCache(core, this.#pagesFor(maxTokens) * PAGE_TOKENS));
   }
 
   get byteLength(): number {
@@ -17,7 +20,7 @@ export class SequenceCache {
 
   /** Makes every layer hold at least `tokens`, in whole pages. */
   reserve(tokens: number): void {
-    if (pagesFor(tokens) > this.#pages) this.#resize(pagesFor(tokens));
+    if (this.#pagesFor(tokens) > this.#pages) this.#resize(this.#pagesFor(tokens));
   }
 
   /** Tokens [from, to) of all layers, copied. */
@@ -43,12 +46,16 @@ export class SequenceCache {
 
   /** Forgets all but the first `tokens`; whole pages behind them are given back. */
   truncate(tokens: number): void {
-    if (pagesFor(tokens) < this.#pages) this.#resize(pagesFor(tokens));
+    if (this.#pagesFor(tokens) < this.#pages) this.#resize(this.#pagesFor(tokens));
   }
 
   /** Gives all memory back; the cache may be filled again from token 0. */
   release(): void {
     this.#resize(0);
+  }
+
+  #pagesFor(tokens: number): number {
+    return pagesFor(tokens + this.#lead);
   }
 
   #resize(pages: number): void {
@@ -63,14 +70,14 @@ export class LayerCache {
   readonly values: GrowableRows;
   readonly #lead: number;
 
-  constructor(core: CoreSpec, maxTokens: number) {
+  /** `maxRows` with the row of zeros. */
+  constructor(core: CoreSpec, maxRows: number) {
     this.#lead = core.sinks ? 1 : 0;
-    this.keys = new GrowableRows(core.kvHeads * core.headSize, maxTokens + this.#lead);
-    this.values = new GrowableRows(core.kvHeads * core.valueHeadSize, maxTokens + this.#lead);
+    this.keys = new GrowableRows(core.kvHeads * core.headSize, maxRows);
+    this.values = new GrowableRows(core.kvHeads * core.valueHeadSize, maxRows);
   }
 
-  resize(tokens: number): void {
-    const rows = tokens === 0 ? 0 : tokens + this.#lead;
+  resize(rows: number): void {
     this.keys.resize(rows);
     this.values.resize(rows);
   }

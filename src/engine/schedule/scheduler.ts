@@ -84,7 +84,7 @@ export class Scheduler {
 
   /** Pages that a refused draft had are free again. */
   trim(sequence: Sequence): void {
-    this.ledger.trim(this.#claim(sequence, sequence.tokens.length));
+    this.ledger.trim(sequence.claimFor(sequence.tokens.length));
   }
 
   /** After its work: whole chunks of prompts stay cached for those that begin alike. `read` copies them. */
@@ -133,7 +133,7 @@ export class Scheduler {
 
   /** Pages for all tokens known so far and the next one: who is admitted gets at least to its next token. */
   #admit(sequence: Sequence, admitted: Admission[]): boolean {
-    const claim = this.#claim(sequence, Math.min(sequence.tokens.length + 1, sequence.maxLength));
+    const claim = sequence.claimFor(Math.min(sequence.tokens.length + 1, sequence.maxLength));
     if (this.#running.size >= this.#config.maxSequences) return false;
     // Twice: what it will use becomes the youngest before anything is given up for it.
     this.#lookUpPrefix(sequence);
@@ -150,7 +150,7 @@ export class Scheduler {
 
   /** Claims the page of a decode; the cheapest to recompute yield until there is one. False: it had to yield itself. */
   #makeRoom(sequence: Sequence, yielded: Sequence[]): boolean {
-    const claim = this.#claim(sequence, sequence.tokens.length);
+    const claim = sequence.claimFor(sequence.tokens.length);
     while (!this.#canClaim(claim)) {
       const victim = cheapestToRecompute(this.#running);
       this.#yield(victim);
@@ -189,10 +189,6 @@ export class Scheduler {
   /** An opaque model's prompt goes in one call however long; it counts as one chunk, or it could never run. */
   #cost(sequence: Sequence): number {
     return Math.min(nextWork(sequence).count, this.#config.prefillChunk);
-  }
-
-  #claim({ id, model }: Sequence, tokens: number): PageClaim {
-    return { holder: id, tokens, bytesPerToken: model.bytesPerToken };
   }
 }
 

@@ -52,10 +52,13 @@ export class Drafter {
   }
 
   /** As much of the draft as there are free pages for. */
-  #claim({ id, model, tokens }: Sequence, draft: number[]): number[] {
+  #claim(sequence: Sequence, draft: number[]): number[] {
     if (draft.length === 0) return draft;
-    const claim = { holder: id, tokens: tokens.length + draft.length, bytesPerToken: model.bytesPerToken };
-    if (!this.#ledger.canClaim(claim)) return draft.slice(0, pagesFor(tokens.length) * PAGE_TOKENS - tokens.length);
+    const claim = sequence.claimFor(sequence.tokens.length + draft.length);
+    if (!this.#ledger.canClaim(claim)) {
+      const { tokens: known } = sequence.claimFor(sequence.tokens.length);
+      return draft.slice(0, pagesFor(known) * PAGE_TOKENS - known);
+    }
     this.#ledger.claim(claim);
     return draft;
   }

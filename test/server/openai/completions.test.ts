@@ -1,3 +1,4 @@
+import type { EngineEvent } from "../../../src/engine/request.ts";
 import { expect, test } from "vitest";
 import { desk, json, saying, sayingWithoutEnd, testServer } from "../scripted-engine.ts";
 
@@ -17,6 +18,16 @@ test("an answer at once, sixteen tokens at most unless the request says more", a
     usage: { prompt_tokens: TOKENS.length, completion_tokens: 4, total_tokens: TOKENS.length + 4 },
   });
   expect(engine.requests[0]).toMatchObject({ tokens: TOKENS, maxTokens: 16 });
+});
+
+test("prompt tokens that were found cached are counted in the usage, whole and streamed", async () => {
+  const cached = (): EngineEvent[] =>
+    saying("x").map((event) => (event.type === "request-end" ? { ...event, reusedTokens: 2 } : event));
+  const { post } = testServer(cached);
+  const { usage } = await json(post(PATH, QUESTION));
+  expect(usage.prompt_tokens_details).toEqual({ cached_tokens: 2 });
+  const streamed = await post(PATH, { ...QUESTION, stream: true, stream_options: { include_usage: true } });
+  expect(await streamed.text()).toContain('"prompt_tokens_details":{"cached_tokens":2}');
 });
 
 test("the exact bytes of a stream", async () => {
