@@ -33,19 +33,37 @@ export interface CanonicalModel {
  * is not understood to the last element is served whole, never almost right.
  */
 export function canonicalise(model: OnnxModel, hints: ModelHints): CanonicalModel {
+  try {
+    return canonicaliseAt(model, hints, { short: 3, longer: 4, far: 2 });
+  } catch (error) {
+    // Some graphs take several new tokens only without a past: behind one, they are followed a token at a time.
+    if (!(error instanceof Unliftable) || !error.message.includes("does not broadcast")) throw error;
+    return canonicaliseAt(model, hints, { short: 1, longer: 1, far: 1 });
+  }
+}
+
+function canonicaliseAt(
+  model: OnnxModel,
+  hints: ModelHints,
+  tokens: { short: number; longer: number; far: number },
+): CanonicalModel {
   const lift = (probe: Probe): Lift => liftAt(model, hints, probe);
-  const short = lift({ past: 5, sequence: 3, shapesOnly: false });
-  const longer = lift({ past: 9, sequence: 4, shapesOnly: false });
+  const short = lift({ past: 5, sequence: tokens.short, shapesOnly: false });
+  const longer = lift({ past: 9, sequence: tokens.longer, shapesOnly: false });
   requireSame(short, longer);
   requireSameScales(short, longer);
   const tableRows = rowsOfTables(short);
-  const far = lift({ past: farthest(hints, tableRows), sequence: 2, shapesOnly: true });
+  const far = lift({ past: farthest(hints, tableRows), sequence: tokens.far, shapesOnly: true });
   const first = lift({ past: 0, sequence: 4, shapesOnly: true });
   const single = lift({ past: 5, sequence: 1, shapesOnly: true });
   const windows = far.lifter.cores.map((core) => core.spec.window);
-  for (const other of [short, longer, first, single]) requireWindows(other, windows);
+  // Just beyond each window: one that opens only later must not pass for one that was always there.
+  const edges = [...new Set(windows)].flatMap((window) =>
+    window === null ? [] : [lift({ past: window + 2, sequence: tokens.far, shapesOnly: true })],
+  );
+  for (const other of [short, longer, first, single, ...edges]) requireWindows(other, windows);
   for (const other of [longer, far, first]) requireSameOrder(short, other);
-  for (const other of [far, first, single]) requireSameUses(short.lifter.uses, other.lifter.uses);
+  for (const other of [far, first, single, ...edges]) requireSameUses(short.lifter.uses, other.lifter.uses);
   requireAngles(short, far);
   const cores = short.lifter.program.nodes.flatMap((node, id) => (node.op === "core" ? [id] : []));
   cores.forEach((id, layer) => setWindow(short.lifter.program.node(id), windows[layer]!));

@@ -25,7 +25,9 @@ export function recogniseRotary(
   const { node, past } = options;
   const pairs = readPairs(heads, node);
   const { dim, interleaved, angles, magnitude, passFactor } = pairs;
-  const estimate = Array.from({ length: dim / 2 }, (_, i) => wrap(angles[1]![i]! - angles[0]![i]!));
+  const [here, next] = angles as [number[], number[] | undefined];
+  // From one token alone only the slower pairs are right, which have not turned round yet; they are the ones looked at.
+  const estimate = here.map((angle, i) => (next === undefined ? angle / Math.max(1, past) : wrap(next[i]! - angle)));
   const spec = { dim, interleaved, scale: passFactor === null ? 1 : magnitude / passFactor };
   const factor = passFactor ?? magnitude;
   const fits = (values: ArrayLike<number>): boolean =>

@@ -27,7 +27,8 @@ describe("kept whole", () => {
     ["a mask with a hole far on", { mask: hole(60) }, /neither causal|window/],
     ["attention in chunks of 16", { mask: inChunks }, /window|neither causal/],
     ["a prefix that sees itself whole", { mask: prefix(6) }, /neither causal/],
-    ["a window that begins beyond 64 tokens", { mask: windowBeyond64 }, /window/],
+    ["a window that begins beyond 64 tokens", { mask: windowBeyond64(8) }, /window/],
+    ["a window longer than any short probe that begins beyond 64 tokens", { mask: windowBeyond64(30) }, /window/],
     ["a mask that weakens old keys by their square", { mask: squares }, /the mask adds/],
     ["positions counted from 1", { positions: (g, value) => g.add("Add", [value, g.float(1)]) }, /rotary/],
     ["positions that stop at 50", { positions: (g, value) => g.add("Min", [value, g.float(50)]) }, /rotary/],
@@ -182,8 +183,9 @@ function prefix(length: number): Step {
   );
 }
 
-function windowBeyond64(g: GraphBuilder, mask: string, values: Values): string {
-  return g.add("Where", [g.add("Greater", [values.total, g.int(64)]), window(8)(g, mask, values), mask]);
+function windowBeyond64(size: number): Step {
+  return (g, mask, values) =>
+    g.add("Where", [g.add("Greater", [values.total, g.int(64)]), window(size)(g, mask, values), mask]);
 }
 
 function squares(g: GraphBuilder, mask: string, values: Values): string {
