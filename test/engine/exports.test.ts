@@ -38,6 +38,8 @@ const CUT: Record<string, Expected> = {
   "exports/genai/qwen2-cpu-fp32": { ...tiny, exporter: GENAI, family: "qwen2" },
   "exports/genai4/llama-cpu-fp32-lora": { ...tiny, exporter: GENAI },
   "exports/genai_v0.9.2/llama-cpu-fp32": { ...tiny, exporter: GENAI },
+  // Takes several new tokens only without a past: followed one token at a time.
+  "exports/genai_v0.9.2/llama-cuda-fp32": { ...tiny, exporter: GENAI, tokenizer: false },
   ...genai18({
     "gemma2-cpu-int4": { family: "gemma2", precision: "int4" },
     "gemma3-dml-fp16": { family: "gemma3_text", precision: "fp16" },
@@ -46,6 +48,7 @@ const CUT: Record<string, Expected> = {
     "phi-cpu-int4": { family: "phi", precision: "int4", parallel: true },
   }),
   "exports/mobius/llama-default-f32": { ...bare, exporter: "mobius, opset 24", contextLength: 256 },
+  "exports/mobius/llama-static-f32": { ...tiny, exporter: "mobius, opset 24", tokenizer: false },
   "exports/olive/llama-lora-inputs": { ...tiny, exporter: GENAI, tokenizer: false },
   "exports/optimum-merged/llama-tied": { ...tiny, exporter: "optimum-onnx, opset 14", tokenizer: false },
   "exports/optimum/bloom": { ...tiny, exporter: OPTIMUM, family: "bloom", contextLength: null },
