@@ -7,7 +7,13 @@ import { ownInput, proportionalSetBytes } from "./measure.ts";
 const SPARE_TOKENS = 24;
 
 const input = ownInput() as DecodeInput;
-const engine = await startEngine({ repository: input.repository, models: input.models, threads: input.threads });
+// Drafts would be measured as speed of the batch; bench/speculate.ts measures them.
+const engine = await startEngine({
+  repository: input.repository,
+  models: input.models,
+  threads: input.threads,
+  speculate: "off",
+});
 const total = input.warmUp + input.steps;
 const running = input.models.flatMap((model, index) =>
   Array.from({ length: input.sequencesEach }, (_, place) =>

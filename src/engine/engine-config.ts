@@ -40,7 +40,7 @@ export function engineConfig(given: Partial<EngineConfig> = {}): Readonly<Engine
     maxSequences: 256,
     maxQueue: 1024,
     defaultContextLength: 4096,
-    speculate: "off",
+    speculate: "auto",
     prefixCache: "on",
   };
   const config = { ...defaults, ...definedOf(given) };
