@@ -1,15 +1,6 @@
 import type { RowNode } from "../canonical/rows.ts";
 import { transposeWeight, type Weight } from "../canonical/weights.ts";
-import {
-  add,
-  floatWeight,
-  int,
-  integers,
-  weight,
-  type Emission,
-  type Emitter,
-  type Operation,
-} from "./emitter.ts";
+import { add, floatWeight, int, integers, weight, type Emission, type Emitter, type Operation } from "./emitter.ts";
 
 export function emitEmbed({ emitter, node, inputs, name, output }: Emission): string {
   const { bits, blockSize, offset } = node.attributes;
