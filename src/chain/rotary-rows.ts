@@ -1,4 +1,5 @@
 import type { RotarySpec } from "../blocks/block.ts";
+import { inverseFrequencies } from "../canonical/rotary.ts";
 import { BlockllmError } from "../support/errors.ts";
 
 /** Makes the cos and sin rows [N, dim / 2] of one rotary specification (RoPE, arXiv 2104.09864). */
@@ -18,20 +19,16 @@ export function rotaryRows(spec: RotarySpec, positions: readonly number[], table
 }
 
 /** dim / 2 inverse frequencies, each step rounded to float32. */
-export function inverseFrequencies(spec: RotarySpec): Float32Array {
-  const { frequencies, dim } = spec;
+function frequenciesOf({ frequencies, dim }: RotarySpec): Float32Array {
   if (frequencies.kind === "list") return Float32Array.from(frequencies.values);
   if (frequencies.kind === "table") throw new Error("A rotary table has no frequencies");
-  return Float32Array.from({ length: dim / 2 }, (_, pair) => {
-    const power = Math.fround(Math.pow(frequencies.theta, Math.fround((2 * pair) / dim)));
-    return Math.fround(1 / power);
-  });
+  return inverseFrequencies(frequencies.theta, dim);
 }
 
 const knownFrequencies = new WeakMap<RotarySpec, Float32Array>();
 
 function fromFrequencies(spec: RotarySpec, positions: readonly number[]): RotaryRows {
-  const inverse = knownFrequencies.get(spec) ?? inverseFrequencies(spec);
+  const inverse = knownFrequencies.get(spec) ?? frequenciesOf(spec);
   knownFrequencies.set(spec, inverse);
   const cos = new Float32Array(positions.length * inverse.length);
   const sin = new Float32Array(cos.length);
