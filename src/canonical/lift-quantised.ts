@@ -83,7 +83,7 @@ export const liftMatMulInteger: Lift = (lifter, node) => {
   ];
 };
 
-/** Mul among the parts: scale × weight scale, then product × that: the projection, one scale per row. */
+/** Mul among the parts: scale × weight scale, then product × that: the projection. */
 export function multiplyQuantised(lifter: Lifter, node: GraphNode, left: Value, right: Value): Value {
   const [x, other] = left.kind === "quantised" && left.part !== "product scale" ? [left, right] : [right, left];
   if (x.kind !== "quantised") throw new Unliftable(node.name, `${node.opType} with quantised rows`);

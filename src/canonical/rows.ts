@@ -53,7 +53,7 @@ export interface RowAttributes {
   inputWidth?: number;
   /** linear: the weight is bitsandbytes' FP4 (0) or NF4 (1). */
   bnb4?: number;
-  /** linear: the row is rounded to 8 bits before the product (DynamicQuantizeLinear, here one scale per row). */
+  /** linear: rows are rounded to 8 bits before the product, all rows of a call by one scale (DynamicQuantizeLinear). */
   dynamic?: boolean;
 }
 
