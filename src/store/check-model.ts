@@ -1,12 +1,13 @@
 import { basename } from "node:path";
 
+import type { AdapterEntry } from "../blocks/adapter.ts";
 import type { BlockPart, Digest } from "../blocks/block.ts";
 import { digestHex } from "../fingerprint/digest.ts";
 import type { TensorInfo } from "../onnx/model.ts";
 import { readModel } from "../onnx/read-model.ts";
 import { BlockllmError } from "../support/errors.ts";
 import type { Descriptor } from "./descriptor.ts";
-import { blockReferences } from "./references.ts";
+import { adapterReferences, blockReferences } from "./references.ts";
 import type { ModelEntry, Repository } from "./repository.ts";
 
 /**
@@ -19,8 +20,12 @@ export async function checkModel(repository: Repository, entry: ModelEntry): Pro
     const { document, manifest } = await repository.readModelEntry(entry);
     const listed = new Map(manifest.layers.map((layer) => [layer.digest, layer.size]));
     for (const file of document.files) demandListed({ ...file, size: file.bytes }, `file ${file.name}`, listed);
-    for (const digest of new Set(document.chain.map((link) => link.digest))) {
+    const uses = document.chain.flatMap((link) => [link, ...(link.replaces?.kept ? [link.replaces] : [])]);
+    for (const digest of new Set(uses.map((use) => use.digest))) {
       await collect(problems, () => checkBlock(repository, digest, listed));
+    }
+    for (const { digest, adapter } of uses) {
+      if (adapter) await collect(problems, () => checkAdapter(repository, { digest, adapter }, listed));
     }
   });
   return problems;
@@ -32,6 +37,26 @@ async function checkBlock(repository: Repository, digest: Digest, listed: Map<Di
   const block = await repository.readBlock(digest);
   for (const reference of blockReferences(block)) demandListed(reference, what, listed);
   for (const part of block.parts) await checkGraph(repository, part, what);
+}
+
+/** Every factor must be listed, and fit a projection that the block has. */
+async function checkAdapter(
+  repository: Repository,
+  { digest, adapter }: { digest: Digest; adapter: AdapterEntry },
+  listed: Map<Digest, number>,
+): Promise<void> {
+  const what = `adapter ${adapter.digest}`;
+  demandListed({ digest: adapter.digest, size: await repository.blobs.size(adapter.digest) }, what, listed);
+  const document = await repository.readAdapter(adapter.digest);
+  for (const reference of adapterReferences(document)) demandListed(reference, what, listed);
+  const block = await repository.readBlock(digest);
+  for (const { role, factors } of document.parts) {
+    const tensors = block.parts.find((part) => part.role === role)?.tensors ?? [];
+    for (const { weight } of factors) {
+      if (!tensors.some(({ name }) => name === weight))
+        throw invalid(`${what} adds to ${weight} (${role}), which block ${digest} does not have`);
+    }
+  }
 }
 
 /** The external data of a graph must be the tensors that the block lists for it, whole and from their first byte. */

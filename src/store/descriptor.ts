@@ -17,6 +17,8 @@ export const MEDIA_TYPES = {
   model: "application/vnd.blockllm.model.v1+json",
   /** BlockDocument. */
   block: "application/vnd.blockllm.block.v1+json",
+  /** AdapterDocument. */
+  adapter: "application/vnd.blockllm.adapter.v1+json",
   /** A block's part as a complete ONNX file. */
   graph: "application/vnd.blockllm.graph.v1+onnx",
   /** Raw little-endian, row-major elements, no header: what ONNX external data points at. */

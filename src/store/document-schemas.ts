@@ -1,5 +1,6 @@
 import { z } from "zod";
 
+import type { AdapterDocument } from "../blocks/adapter.ts";
 import type { BlockDocument, Digest, TensorEntry } from "../blocks/block.ts";
 import { isDigest } from "../fingerprint/digest.ts";
 import type { Descriptor } from "./descriptor.ts";
@@ -30,8 +31,10 @@ const port = z.object({
   width: count,
 });
 
+const role = z.enum(["main", "in", "out"]);
+
 const part = z.object({
-  role: z.enum(["main", "in", "out"]),
+  role,
   graph: digest,
   graphBytes: count,
   inputs: z.array(port),
@@ -90,6 +93,36 @@ export const blockSchema: z.ZodType<BlockDocument> = z.object({
   opaque: opaque.nullable(),
 });
 
+export const adapterSchema: z.ZodType<AdapterDocument> = z.object({
+  version: z.literal(1),
+  parts: z.array(
+    z.object({
+      role,
+      factors: z.array(z.object({ weight: z.string(), down: tensorEntry, up: tensorEntry, scale: z.number() })).min(1),
+    }),
+  ),
+});
+
+const adapterEntry = z.object({ digest, bytes: count });
+
+const chainEntry = z.object({
+  kind: blockKind,
+  layer: count.nullable(),
+  digest,
+  bytes: count,
+  adapter: adapterEntry.optional(),
+  replaces: z
+    .object({
+      tier: z.enum(["lowrank", "equivalent"]),
+      digest,
+      bytes: count,
+      adapter: adapterEntry.optional(),
+      kept: z.boolean(),
+      evidence: z.record(z.string(), z.union([z.number(), z.string()])),
+    })
+    .optional(),
+});
+
 export const modelSchema: z.ZodType<ModelDocument> = z.object({
   version: z.literal(1),
   exporter: z.string(),
@@ -103,7 +136,7 @@ export const modelSchema: z.ZodType<ModelDocument> = z.object({
   endTokens: z.array(count),
   beginToken: count.nullable(),
   oneTokenAtATime: z.boolean().optional(),
-  chain: z.array(z.object({ kind: blockKind, layer: count.nullable(), digest, bytes: count })).min(1),
+  chain: z.array(chainEntry).min(1),
   files: z.array(z.object({ name: z.string(), digest, bytes: count })),
   recognised: z.array(z.string()),
   warnings: z.array(z.string()),

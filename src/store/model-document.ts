@@ -1,3 +1,4 @@
+import type { AdapterEntry } from "../blocks/adapter.ts";
 import type { BlockKind, Digest } from "../blocks/block.ts";
 
 /** A model as an ordered list of blocks: the config blob of its OCI manifest (`application/vnd.blockllm.model.v1+json`). */
@@ -34,4 +35,20 @@ export interface ChainEntry {
   digest: Digest;
   /** Weights and graphs of the block. */
   bytes: number;
+  /** What this model adds to the block's projections; the block itself may be shared with models that add nothing. */
+  adapter?: AdapterEntry | undefined;
+  /** The block that the model came with, where another one runs in its place. Absent: the chain is as it was split. */
+  replaces?: ReplacedBlock | undefined;
+}
+
+/** What a merge that changes numbers put aside, and what it was measured to cost. */
+export interface ReplacedBlock {
+  tier: "lowrank" | "equivalent";
+  digest: Digest;
+  bytes: number;
+  adapter?: AdapterEntry | undefined;
+  /** Its blobs are still stored: the merge can be undone. */
+  kept: boolean;
+  /** What was measured before the merge was accepted, by name; written for `show` and audits. */
+  evidence: Record<string, number | string>;
 }

@@ -1,4 +1,5 @@
-import type { BlockDocument } from "../blocks/block.ts";
+import type { AdapterDocument } from "../blocks/adapter.ts";
+import type { BlockDocument, TensorEntry } from "../blocks/block.ts";
 import { type Descriptor, MEDIA_TYPES } from "./descriptor.ts";
 
 /** Every blob that a block needs besides its own document, in the order it names them; a shared one appears again. */
@@ -9,8 +10,17 @@ export function blockReferences(document: BlockDocument): Descriptor[] {
   }
   return [
     ...document.parts.map((part) => ({ mediaType: MEDIA_TYPES.graph, digest: part.graph, size: part.graphBytes })),
-    ...tensors.map((tensor) => ({ mediaType: MEDIA_TYPES.tensor, digest: tensor.digest, size: tensor.bytes })),
+    ...tensors.map(describeTensor),
   ];
+}
+
+/** Every factor of an adapter. */
+export function adapterReferences(document: AdapterDocument): Descriptor[] {
+  return document.parts.flatMap((part) => part.factors.flatMap(({ down, up }) => [down, up].map(describeTensor)));
+}
+
+function describeTensor({ digest, bytes }: TensorEntry): Descriptor {
+  return { mediaType: MEDIA_TYPES.tensor, digest, size: bytes };
 }
 
 /** Each digest once, first come first kept. */

@@ -1,13 +1,23 @@
+import type { z } from "zod";
+
+import type { AdapterDocument } from "../blocks/adapter.ts";
 import type { BlockDocument, Digest } from "../blocks/block.ts";
 import { canonicalJson } from "../fingerprint/canonical-json.ts";
 import { BlockllmError } from "../support/errors.ts";
 import { ANNOTATIONS, ARTIFACT_TYPE, type Descriptor, MEDIA_TYPES } from "./descriptor.ts";
-import { blockSchema, type Index, type Manifest, manifestSchema, modelSchema } from "./document-schemas.ts";
+import {
+  adapterSchema,
+  blockSchema,
+  type Index,
+  type Manifest,
+  manifestSchema,
+  modelSchema,
+} from "./document-schemas.ts";
 import { parseDocument, readSmallBlob } from "./documents.ts";
 import { FileBlobStore } from "./file-blob-store.ts";
 import { readIndex, updateIndex } from "./index-file.ts";
-import { makeManifest, type StoredBlock } from "./manifest.ts";
-import type { ModelDocument } from "./model-document.ts";
+import { makeManifest, type StoredDocument } from "./manifest.ts";
+import type { ChainEntry, ModelDocument } from "./model-document.ts";
 import { canonicalModelName, modelNameOf } from "./model-name.ts";
 import { blobWrongSize } from "./storage-error.ts";
 
@@ -34,7 +44,8 @@ export interface StoredModel {
 export class Repository {
   readonly root: string;
   readonly blobs: FileBlobStore;
-  readonly #blocks = new Map<Digest, StoredBlock>();
+  readonly #blocks = new Map<Digest, StoredDocument<BlockDocument>>();
+  readonly #adapters = new Map<Digest, StoredDocument<AdapterDocument>>();
 
   constructor(root: string) {
     this.root = root;
@@ -70,6 +81,16 @@ export class Repository {
     return (await this.#readStoredBlock(digest)).document;
   }
 
+  /** Read once per repository object; the document must not be changed. */
+  async readAdapter(digest: Digest): Promise<AdapterDocument> {
+    return (await this.#readStoredAdapter(digest)).document;
+  }
+
+  /** Stores the documents of adapters. Their tensors must be there by the time a model is put. */
+  async putAdapters(documents: AdapterDocument[], signal?: AbortSignal): Promise<Descriptor[]> {
+    return await this.#putDocuments(documents, adapterSchema, { mediaType: MEDIA_TYPES.adapter, signal });
+  }
+
   /** Stores a block's document. Its graphs and tensors must be there by the time a model is put. */
   async putBlock(document: BlockDocument): Promise<Descriptor> {
     const [descriptor] = await this.putBlocks([document]);
@@ -78,12 +99,7 @@ export class Repository {
 
   /** As `putBlock`, in their order: 60 small files synced together take a fifth of the time of one after another. */
   async putBlocks(documents: BlockDocument[], signal?: AbortSignal): Promise<Descriptor[]> {
-    const sources = documents.map((document) => {
-      const bytes = canonicalJson(document);
-      parseDocument(bytes, blockSchema, "the block");
-      return { mediaType: MEDIA_TYPES.block, size: bytes.byteLength, stream: () => [bytes] };
-    });
-    return await this.blobs.putMany(sources, signal ? { signal } : {});
+    return await this.#putDocuments(documents, blockSchema, { mediaType: MEDIA_TYPES.block, signal });
   }
 
   /**
@@ -99,10 +115,12 @@ export class Repository {
     const canonicalName = canonicalModelName(name);
     const configBytes = canonicalJson(document);
     parseDocument(configBytes, modelSchema, "the model document");
-    for (const entry of document.chain) await this.#readStoredBlock(entry.digest);
+    for (const entry of document.chain) await this.#readEntry(entry);
 
     const config = await this.blobs.put(configBytes, MEDIA_TYPES.model);
-    const manifestBytes = canonicalJson(makeManifest(config, document, this.#blocks));
+    const manifestBytes = canonicalJson(
+      makeManifest(config, document, { blocks: this.#blocks, adapters: this.#adapters }),
+    );
     const manifest = parseDocument(manifestBytes, manifestSchema, "the manifest");
     const stored = await this.blobs.put(manifestBytes, MEDIA_TYPES.manifest);
     const entry: Descriptor = {
@@ -161,14 +179,56 @@ export class Repository {
     return parseDocument(bytes, manifestSchema, `the manifest of ${entry.name}`);
   }
 
-  async #readStoredBlock(digest: Digest): Promise<StoredBlock> {
-    const known = this.#blocks.get(digest);
-    if (known) return known;
+  /** Everything a chain entry names, into memory, so that a manifest can be made. */
+  async #readEntry({ digest, adapter, replaces }: ChainEntry): Promise<void> {
+    await this.#readStoredBlock(digest);
+    if (adapter) await this.#readStoredAdapter(adapter.digest);
+    if (!replaces?.kept) return;
+    await this.#readStoredBlock(replaces.digest);
+    if (replaces.adapter) await this.#readStoredAdapter(replaces.adapter.digest);
+  }
+
+  async #readStoredBlock(digest: Digest): Promise<StoredDocument<BlockDocument>> {
+    return await this.#readStored(digest, this.#blocks, {
+      schema: blockSchema,
+      mediaType: MEDIA_TYPES.block,
+      what: "block",
+    });
+  }
+
+  async #readStoredAdapter(digest: Digest): Promise<StoredDocument<AdapterDocument>> {
+    return await this.#readStored(digest, this.#adapters, {
+      schema: adapterSchema,
+      mediaType: MEDIA_TYPES.adapter,
+      what: "adapter",
+    });
+  }
+
+  async #readStored<Document>(
+    digest: Digest,
+    known: Map<Digest, StoredDocument<Document>>,
+    { schema, mediaType, what }: { schema: z.ZodType<Document>; mediaType: string; what: string },
+  ): Promise<StoredDocument<Document>> {
+    const found = known.get(digest);
+    if (found) return found;
     const bytes = await readSmallBlob(this.blobs, { digest, size: await this.blobs.size(digest) });
-    const document = parseDocument(bytes, blockSchema, `the block ${digest}`);
-    const block = { descriptor: { mediaType: MEDIA_TYPES.block, digest, size: bytes.byteLength }, document };
-    this.#blocks.set(digest, block);
-    return block;
+    const document = parseDocument(bytes, schema, `the ${what} ${digest}`);
+    const stored = { descriptor: { mediaType, digest, size: bytes.byteLength }, document };
+    known.set(digest, stored);
+    return stored;
+  }
+
+  async #putDocuments<Document extends object>(
+    documents: Document[],
+    schema: z.ZodType<Document>,
+    { mediaType, signal }: { mediaType: string; signal: AbortSignal | undefined },
+  ): Promise<Descriptor[]> {
+    const sources = documents.map((document) => {
+      const bytes = canonicalJson(document);
+      parseDocument(bytes, schema, "the document");
+      return { mediaType, size: bytes.byteLength, stream: () => [bytes] };
+    });
+    return await this.blobs.putMany(sources, signal ? { signal } : {});
   }
 
   async #demandAll(needed: Descriptor[]): Promise<void> {
