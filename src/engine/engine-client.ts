@@ -26,14 +26,26 @@ export interface RunningRequest {
  * model_not_found, and what loading a model throws.
  */
 export async function startEngine({ repository, models, signal, ...knobs }: EngineOptions): Promise<EngineClient> {
-  const config = engineConfig(knobs);
+  const start: WorkerStart = { repository, models, config: engineConfig(knobs) };
+  return await startEngineThread(scriptBeside(import.meta.url, "engine-worker"), start, signal);
+}
+
+/**
+ * The same with a worker script of one's own that calls serveInThread; `start` becomes its workerData. Throws what its
+ * loading throws.
+ */
+export async function startEngineThread(
+  script: URL,
+  start: { config: EngineConfig },
+  signal?: AbortSignal,
+): Promise<EngineClient> {
   signal?.throwIfAborted();
-  const worker = startWorker({ repository, models, config });
+  const worker = startWorker(script, start);
   const abort = (): void => void worker.terminate();
   signal?.addEventListener("abort", abort, { once: true });
   try {
     const served = await firstAnswer(worker);
-    return new EngineClient(worker, served, config);
+    return new EngineClient(worker, served, start.config);
   } catch (error) {
     await worker.terminate();
     signal?.throwIfAborted();
@@ -163,15 +175,19 @@ export class EngineClient {
   }
 }
 
+/** A script that is started, not imported: in the language of the file that names it. */
+export function scriptBeside(url: string, name: string): URL {
+  return new URL(`./${name}${url.endsWith(".js") ? ".js" : ".ts"}`, url);
+}
+
 /** Built files run as they are. From TypeScript sources (tests, tsx) the thread must first learn to load them. */
-function startWorker(start: WorkerStart): Worker {
-  if (import.meta.url.endsWith(".js"))
-    return new Worker(new URL("./engine-worker.js", import.meta.url), { workerData: start });
-  const file = JSON.stringify(new URL("./engine-worker.ts", import.meta.url).href);
+function startWorker(script: URL, workerData: unknown): Worker {
+  if (script.href.endsWith(".js")) return new Worker(script, { workerData });
   const loader = JSON.stringify(import.meta.resolve("tsx/esm/api"));
+  const file = JSON.stringify(script.href);
   return new Worker(`import(${loader}).then(({ register }) => (register(), import(${file})))`, {
     eval: true,
-    workerData: start,
+    workerData,
   });
 }
 

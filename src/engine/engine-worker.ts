@@ -1,64 +1,14 @@
-import { parentPort, workerData } from "node:worker_threads";
+import { workerData } from "node:worker_threads";
 import { openRepository } from "../store/open-repository.ts";
-import { BlockllmError } from "../support/errors.ts";
-import { reasonOf } from "../support/reason.ts";
-import { Engine } from "./engine.ts";
-import { packError, packEvent, type FromWorker, type ToWorker, type WorkerStart } from "./engine-messages.ts";
+import type { WorkerStart } from "./engine-messages.ts";
 import { loadModels } from "./load-models.ts";
+import { serveInThread } from "./serve-in-thread.ts";
 
 /** The thread that owns all sessions and caches. engine-client.ts starts it. */
 const start = workerData as WorkerStart;
 
-try {
-  await serve();
-} catch (error) {
-  const known = error instanceof BlockllmError ? error : new BlockllmError("engine_failed", reasonOf(error));
-  post({ type: "failed", error: packError(known) });
-}
-parentPort!.close();
-
-async function serve(): Promise<void> {
+await serveInThread(start.config, async () => {
   const repository = await openRepository(start.repository);
   const names = start.models === "all" ? (await repository.listModels()).map(({ name }) => name) : start.models;
-  const loaded = await loadModels(repository, names, start.config);
-  const engine: Engine = new Engine({
-    ...loaded,
-    config: start.config,
-    report: batchedReport(() => engine.stats().running),
-  });
-  parentPort!.on("message", (message: ToWorker) => handle(engine, message));
-  post({ type: "ready", models: loaded.models });
-  await engine.run();
-  await engine.close();
-}
-
-function handle(engine: Engine, message: ToWorker): void {
-  switch (message.type) {
-    case "submit":
-      return engine.submit(message.id, message.request);
-    case "cancel":
-      return engine.cancel(message.id);
-    case "stats":
-      return post({ type: "stats", id: message.id, stats: engine.stats() });
-    case "close":
-      return engine.stop();
-  }
-}
-
-/** A step settles all its sequences at once: their events leave as one message. */
-function batchedReport(running: () => number): ConstructorParameters<typeof Engine>[0]["report"] {
-  let events: (FromWorker & { type: "events" })["events"] = [];
-  return (id, event) => {
-    if (events.length === 0) {
-      queueMicrotask(() => {
-        post({ type: "events", events, running: running() });
-        events = [];
-      });
-    }
-    events.push([id, packEvent(event)]);
-  };
-}
-
-function post(message: FromWorker): void {
-  parentPort!.postMessage(message, []);
-}
+  return await loadModels(repository, names, start.config);
+});
