@@ -26,6 +26,8 @@ export interface AddModelOptions {
   adapter?: string;
   /** How fine blocks are (default module: attention and MLP apart). */
   granularity?: Granularity;
+  /** Allow no merge that changes numbers, now and later (`ModelDocument.exactOnly`). */
+  exactOnly?: boolean;
   /** Take a name over from another model. */
   replace?: boolean;
   signal?: AbortSignal;
@@ -91,6 +93,7 @@ async function storeModel(
     endTokens: facts.endTokens,
     beginToken: facts.beginToken,
     files,
+    ...(options.exactOnly === true ? { exactOnly: true } : {}),
     source: { folder: basename(source.folder), graph: basename(source.graph), bytes: sourceBytes(source, model) },
   } as const;
   if (apart.kind === "opaque") {

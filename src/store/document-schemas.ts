@@ -136,6 +136,7 @@ export const modelSchema: z.ZodType<ModelDocument> = z.object({
   endTokens: z.array(count),
   beginToken: count.nullable(),
   oneTokenAtATime: z.boolean().optional(),
+  exactOnly: z.boolean().optional(),
   chain: z.array(chainEntry).min(1),
   files: z.array(z.object({ name: z.string(), digest, bytes: count })),
   recognised: z.array(z.string()),

@@ -18,6 +18,8 @@ export interface ModelDocument {
   beginToken: number | null;
   /** The file itself is right only when fed token by token; what compares with it must do so. Absent: false. */
   oneTokenAtATime?: boolean | undefined;
+  /** Its owner allows no merge that changes numbers (low rank, equivalent). Absent: false. */
+  exactOnly?: boolean | undefined;
   /** In the order tokens go through them. */
   chain: ChainEntry[];
   /** Tokenizer and configuration files as they came. */

@@ -18,6 +18,7 @@ import { FileBlobStore } from "./file-blob-store.ts";
 import { readIndex, updateIndex } from "./index-file.ts";
 import { makeManifest, type StoredDocument } from "./manifest.ts";
 import type { ChainEntry, ModelDocument } from "./model-document.ts";
+import { againAfterMerges } from "./merged-chain.ts";
 import { canonicalModelName, modelNameOf } from "./model-name.ts";
 import { blobWrongSize } from "./storage-error.ts";
 
@@ -38,6 +39,12 @@ export interface StoredModel {
   size: number;
   document: ModelDocument;
   manifest: Manifest;
+}
+
+/** A document to put in place of the model that `before` was read as. */
+export interface ModelSwap {
+  before: ModelEntry;
+  document: ModelDocument;
 }
 
 /** Models by name over blobs by digest (an OCI image layout). Open one with `openRepository`. */
@@ -104,8 +111,9 @@ export class Repository {
 
   /**
    * Adds a model whose blocks and files are all stored. The name appears last and at once: a crash before that leaves
-   * garbage, never half a model. Putting the same again changes nothing; another model under the name is `name_taken`
-   * unless `replace`. Throws `blob_missing` when something the model needs is not there.
+   * garbage, never half a model. Putting the same again changes nothing, also when some of its blocks were merged
+   * since (their originals can be gone back to again); another model under the name is `name_taken` unless `replace`.
+   * Throws `blob_missing` when something the model needs is not there.
    */
   async putModel(
     name: string,
@@ -113,33 +121,65 @@ export class Repository {
     options: { replace?: boolean; signal?: AbortSignal } = {},
   ): Promise<StoredModel> {
     const canonicalName = canonicalModelName(name);
+    let put = await this.#storeModel(canonicalName, document);
+    const addEntry = async (index: Index) => {
+      const before = index.manifests.find((found) => modelNameOf(found) === canonicalName);
+      if (before && before.digest !== put.digest && !options.replace) {
+        const known = await this.readModelEntry({ name: canonicalName, digest: before.digest, size: before.size });
+        const same = againAfterMerges(known.document, document);
+        if (!same) throw nameTaken(canonicalName);
+        put = await this.#storeModel(canonicalName, same);
+      }
+      await this.#demandWhole(put);
+      return withEntry(index, put);
+    };
+    await updateIndex(this.blobs.folder, addEntry, options.signal ? { signal: options.signal } : {});
+    return put;
+  }
+
+  /**
+   * Puts other documents in place of models that were read before, all of them at once. A name that no longer stands
+   * for the manifest that was read (split again, merged by another process, removed) is left as it is; the names that
+   * were given their new document come back. Throws `blob_missing` when a document needs what is not there, and then
+   * none is changed.
+   */
+  async swapModels(swaps: ModelSwap[], options: { signal?: AbortSignal } = {}): Promise<string[]> {
+    const stored: { before: ModelEntry; model: StoredModel }[] = [];
+    for (const { before, document } of swaps)
+      stored.push({ before, model: await this.#storeModel(before.name, document) });
+    const swapped: string[] = [];
+    const change = async (index: Index) => {
+      let changed = index;
+      for (const { before, model } of stored) {
+        if (!index.manifests.some((found) => modelNameOf(found) === before.name && found.digest === before.digest))
+          continue;
+        await this.#demandWhole(model);
+        changed = withEntry(changed, model);
+        swapped.push(before.name);
+      }
+      return changed;
+    };
+    if (stored.length > 0) await updateIndex(this.blobs.folder, change, options);
+    return swapped;
+  }
+
+  async #storeModel(name: string, document: ModelDocument): Promise<StoredModel> {
     const configBytes = canonicalJson(document);
     parseDocument(configBytes, modelSchema, "the model document");
     for (const entry of document.chain) await this.#readEntry(entry);
-
     const config = await this.blobs.put(configBytes, MEDIA_TYPES.model);
-    const manifestBytes = canonicalJson(
-      makeManifest(config, document, { blocks: this.#blocks, adapters: this.#adapters }),
-    );
-    const manifest = parseDocument(manifestBytes, manifestSchema, "the manifest");
-    const stored = await this.blobs.put(manifestBytes, MEDIA_TYPES.manifest);
-    const entry: Descriptor = {
-      ...stored,
-      artifactType: ARTIFACT_TYPE,
-      annotations: { [ANNOTATIONS.referenceName]: canonicalName },
-    };
-    const addEntry = async (index: Index) => {
-      const before = index.manifests.find((found) => modelNameOf(found) === canonicalName);
-      if (before && before.digest !== stored.digest && !options.replace) throw nameTaken(canonicalName);
-      // Collections run under this lock too: what is there now stays, because from here on the index refers to it.
-      await this.#demandAll([config, stored, ...manifest.layers]);
-      return {
-        ...index,
-        manifests: [...index.manifests.filter((found) => modelNameOf(found) !== canonicalName), entry],
-      };
-    };
-    await updateIndex(this.blobs.folder, addEntry, options.signal ? { signal: options.signal } : {});
-    return { name: canonicalName, digest: stored.digest, size: stored.size, document, manifest };
+    const bytes = canonicalJson(makeManifest(config, document, { blocks: this.#blocks, adapters: this.#adapters }));
+    const manifest = parseDocument(bytes, manifestSchema, "the manifest");
+    const { digest, size } = await this.blobs.put(bytes, MEDIA_TYPES.manifest);
+    return { name, digest, size, document, manifest };
+  }
+
+  /** Under the index lock, which collections take too: what is there now stays once the index refers to it. */
+  async #demandWhole({ digest, size, manifest }: StoredModel): Promise<void> {
+    for (const needed of [{ digest, size }, manifest.config, ...manifest.layers]) {
+      const stored = await this.blobs.size(needed.digest);
+      if (stored !== needed.size) throw blobWrongSize(needed.digest, stored, needed.size);
+    }
   }
 
   /** Forgets the name; its blobs stay until they are collected. Throws `model_not_found`. */
@@ -230,13 +270,20 @@ export class Repository {
     });
     return await this.blobs.putMany(sources, signal ? { signal } : {});
   }
+}
 
-  async #demandAll(needed: Descriptor[]): Promise<void> {
-    for (const { digest, size } of needed) {
-      const stored = await this.blobs.size(digest);
-      if (stored !== size) throw blobWrongSize(digest, stored, size);
-    }
-  }
+/** In the place of the one before, so that the order stays the one in which names came. */
+function withEntry(index: Index, { name, digest, size }: StoredModel): Index {
+  const entry: Descriptor = {
+    mediaType: MEDIA_TYPES.manifest,
+    digest,
+    size,
+    artifactType: ARTIFACT_TYPE,
+    annotations: { [ANNOTATIONS.referenceName]: name },
+  };
+  const at = index.manifests.findIndex((found) => modelNameOf(found) === name);
+  const others = index.manifests.filter((found) => modelNameOf(found) !== name);
+  return { ...index, manifests: others.toSpliced(at === -1 ? others.length : at, 0, entry) };
 }
 
 function notFound(name: string, root: string, entries: ModelEntry[]): BlockllmError {

@@ -1,5 +1,6 @@
 import type { BlockKind, Digest } from "../blocks/block.ts";
 import { MEDIA_TYPES } from "./descriptor.ts";
+import type { ChainEntry } from "./model-document.ts";
 import { blockReferences } from "./references.ts";
 import type { Repository, StoredModel } from "./repository.ts";
 import { compareChains, type Divergence, type Pair, pairEqualBlocks } from "./sharing-pairs.ts";
@@ -43,6 +44,10 @@ export interface BlockSharing {
   bytes: number;
   /** Other models with the very same block. */
   shared_with: string[];
+  /** What the model adds to the block's projections, where it adds something. */
+  adapter?: ChainEntry["adapter"];
+  /** The model's own block, where this one was merged into its place, and what was measured then. */
+  replaces?: ChainEntry["replaces"];
   /** Of the tensors' bytes, those that another model stores too: blocks that differ may differ in one norm only. */
   shared_tensor_bytes: number;
 }
@@ -116,7 +121,7 @@ async function describeModel(
   const isShared = (digest: Digest) => (usage.get(digest)?.models ?? 0) > 1;
   const others = models.filter((other) => other !== model);
   const blocks: BlockSharing[] = [];
-  for (const { kind, layer, digest, bytes } of model.document.chain) {
+  for (const { kind, layer, digest, bytes, adapter, replaces } of model.document.chain) {
     const references = blockReferences(await repository.readBlock(digest));
     const tensors = new Map(
       references
@@ -130,6 +135,8 @@ async function describeModel(
       digest,
       bytes,
       shared_with: others.filter((other) => hasBlock(other, digest)).map((other) => other.name),
+      ...(adapter === undefined ? {} : { adapter }),
+      ...(replaces === undefined ? {} : { replaces }),
       shared_tensor_bytes: sum(sharedTensors.map(([, size]) => size)),
     });
   }

@@ -42,6 +42,8 @@ export const ERRORS = {
   repository_not_found: { exit: 2, status: 404 },
   repository_invalid: { exit: 1, status: 500 },
   repository_locked: { exit: 1, status: 503 },
+  model_changed: { exit: 1, status: 409 },
+  original_not_kept: { exit: 2, status: 409 },
   blob_missing: { exit: 1, status: 500 },
   blob_corrupt: { exit: 1, status: 500 },
 

@@ -3,7 +3,7 @@ import { openRepository } from "../../store/open-repository.ts";
 import { type BlockSharing, reportSharing } from "../../store/sharing.ts";
 import { defineCommand } from "../command.ts";
 import { formatBytes, formatCount } from "../output/format.ts";
-import { printBlocks } from "../output/sharing.ts";
+import { printBlocks, printMerges } from "../output/sharing.ts";
 import { renderFacts } from "../output/table.ts";
 
 interface ShowOptions {
@@ -17,6 +17,7 @@ interface Shown {
   exporter: string;
   precision: string;
   opaque: boolean;
+  exact_only: boolean;
   layers: number;
   hidden_size: number | null;
   vocab_size: number;
@@ -48,6 +49,7 @@ export const showCommand = defineCommand<ShowOptions, Shown>({
       exporter: document.exporter,
       precision: document.precision,
       opaque: document.opaque,
+      exact_only: document.exactOnly === true,
       layers: document.layers,
       hidden_size: document.hiddenSize,
       vocab_size: document.vocabSize,
@@ -61,10 +63,12 @@ export const showCommand = defineCommand<ShowOptions, Shown>({
       source: document.source,
     };
   },
-  print: (shown, { blocks }) => `${printFacts(shown)}${blocks ? `\n\n${printBlocks(shown.blocks)}` : ""}`,
+  print: (shown, { blocks }) =>
+    [printFacts(shown), ...(blocks ? [printBlocks(shown.blocks), ...printMerges(shown.blocks)] : [])].join("\n\n"),
 });
 
 function printFacts(shown: Shown): string {
+  const merged = shown.blocks.filter(({ replaces }) => replaces !== undefined).length;
   const sharedBlocks = shown.blocks.filter(({ shared_with }) => shared_with.length > 0).length;
   return renderFacts([
     ["model", shown.name],
@@ -78,6 +82,8 @@ function printFacts(shown: Shown): string {
     ["from", `${shown.source.folder}, ${shown.source.graph}`],
     ["size", `${formatBytes(shown.bytes)}, ${formatBytes(shown.unique_bytes)} its own`],
     ["blocks", shown.opaque ? "opaque: kept whole" : `${shown.blocks.length}, ${sharedBlocks} shared`],
+    ...(merged === 0 ? [] : [["merged", `${formatCount(merged, "block")}: see --blocks`] satisfies [string, string]]),
+    ...(shown.exact_only ? [["exact only", "no merge that changes numbers"] satisfies [string, string]] : []),
     ["files", shown.files.map(({ name }) => name).join(", ")],
     ...shown.recognised.map((sentence): [string, string] => ["recognised", sentence]),
     ...shown.warnings.map((sentence): [string, string] => ["warning", sentence]),

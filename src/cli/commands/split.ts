@@ -15,6 +15,7 @@ interface SplitOptions {
   as?: string;
   adapter?: string;
   replace?: boolean;
+  exactOnly?: boolean;
   granularity?: "auto" | "module" | "layer";
 }
 
@@ -30,6 +31,7 @@ export const splitCommand = defineCommand<SplitOptions, Split>({
       parse: oneOf("--granularity", ["auto", "module", "layer"]),
     },
     { flags: "--adapter <file>", help: "the .onnx_adapter to bind (default: the only one beside the graph)" },
+    { flags: "--exact-only", help: "never merge its blocks with others that are not the same to the bit" },
     { flags: "--replace", help: "take the name over from the model that has it" },
   ],
   examples: [

@@ -1,5 +1,5 @@
 import type { BlockSharing, ModelSharing, SharingReport, Tier } from "../../store/sharing.ts";
-import { formatBytes, formatCount, formatPercent, shortDigest } from "./format.ts";
+import { formatBytes, formatCount, formatNumber, formatPercent, shortDigest } from "./format.ts";
 import { renderTable } from "./table.ts";
 
 /** Models in the rows, layers in the columns: where two models' blocks are equal, they show the same letter. */
@@ -23,6 +23,33 @@ export function printBlocks(blocks: BlockSharing[]): string {
     [{ head: "block" }, { head: "digest" }, { head: "size", align: "right" }, { head: "shared with" }],
     blocks.map((block) => [nameOf(block), shortDigest(block.digest), formatBytes(block.bytes), sharingOf(block)]),
   );
+}
+
+/** What runs in the place of what, and the evidence; nothing where no block was merged. */
+export function printMerges(blocks: BlockSharing[]): string[] {
+  const merged = blocks.flatMap((block) => (block.replaces ? [{ block, replaces: block.replaces }] : []));
+  if (merged.length === 0) return [];
+  const table = renderTable(
+    [
+      { head: "block" },
+      { head: "tier" },
+      { head: "runs" },
+      { head: "replaces" },
+      { head: "original" },
+      { head: "evidence" },
+    ],
+    merged.map(({ block, replaces }) => [
+      nameOf(block),
+      replaces.tier === "lowrank" ? "low rank" : replaces.tier,
+      shortDigest(block.digest),
+      shortDigest(replaces.digest),
+      replaces.kept ? "kept" : "not kept",
+      Object.entries(replaces.evidence)
+        .map(([name, value]) => `${name} ${typeof value === "number" ? formatNumber(value) : value}`)
+        .join(", "),
+    ]),
+  );
+  return [table];
 }
 
 function printModels(models: ModelSharing[]): string {
