@@ -7,5 +7,7 @@ export { exportModel, type ExportedModel } from "./chain/export-model.ts";
 export { type Verification, verifyModel, type VerifyOptions } from "./engine/verify-model.ts";
 export { type EngineClient, type EngineOptions, startEngine } from "./engine/engine-client.ts";
 export { type RunningServer, type ServerOptions, startServer } from "./server/server.ts";
+export { readTenants } from "./server/tenants/tenants-file.ts";
+export type { Tenant } from "./server/tenants/tenant.ts";
 export { loadTextModels } from "./text/load-text-model.ts";
 export { BlockllmError, type ErrorCode } from "./support/errors.ts";

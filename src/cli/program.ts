@@ -14,6 +14,10 @@ import { serveCommand } from "./commands/serve.ts";
 import { showCommand } from "./commands/show.ts";
 import { similarCommand } from "./commands/similar.ts";
 import { splitCommand } from "./commands/split.ts";
+import { tenantAddCommand } from "./commands/tenant-add.ts";
+import { tenantListCommand } from "./commands/tenant-list.ts";
+import { tenantRmCommand } from "./commands/tenant-rm.ts";
+import { tenantRotateCommand } from "./commands/tenant-rotate.ts";
 import { verifyCommand } from "./commands/verify.ts";
 import type { GlobalOptions } from "./context.ts";
 
@@ -28,12 +32,19 @@ export const COMMANDS: CommandDefinition[] = [
   exportCommand,
   generateCommand,
   serveCommand,
+  tenantAddCommand,
+  tenantListCommand,
+  tenantRotateCommand,
+  tenantRmCommand,
   planCommand,
   checkCommand,
   gcCommand,
   rmCommand,
   doctorCommand,
 ];
+
+/** What the commands of two words have in common, by their first. */
+const GROUPS: Record<string, string> = { tenant: "who may use a server: keys, models, limits" };
 
 /** A command line that was understood. */
 export interface Invocation {
@@ -74,10 +85,8 @@ function addCommand(
   invoke: (invocation: Invocation) => Promise<void>,
 ): void {
   const examples = definition.examples.map((example) => `  ${example}`).join("\n");
-  const command = program
-    .command(definition.usage)
-    .description(definition.summary)
-    .addHelpText("after", `\nExample:\n${examples}`);
+  const { parent, usage } = placeOf(program, definition.usage);
+  const command = parent.command(usage).description(definition.summary).addHelpText("after", `\nExample:\n${examples}`);
   for (const { flags, help, parse } of definition.options) {
     if (parse === undefined) command.option(flags, help);
     else command.option(flags, help, parse);
@@ -86,6 +95,15 @@ function addCommand(
     const operands = command.processedArgs.flat().filter((operand) => operand !== undefined) as string[];
     await invoke({ command: definition, operands, options: command.opts(), globals: program.opts() });
   });
+}
+
+/** `tenant add <name>` is the command `add <name>` of the command `tenant`, which does nothing itself. */
+function placeOf(program: Command, usage: string): { parent: Command; usage: string } {
+  const [first, second] = usage.split(" ");
+  if (second === undefined || /^[<[]/.test(second)) return { parent: program, usage };
+  const known = program.commands.find((command) => command.name() === first);
+  const parent = known ?? program.command(first!).description(GROUPS[first!] ?? "");
+  return { parent, usage: usage.slice(first!.length + 1) };
 }
 
 function readVersion(): string {

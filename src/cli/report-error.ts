@@ -38,7 +38,9 @@ const BUG = {
 function toExpectedError(error: unknown): BlockllmError | null {
   if (error instanceof BlockllmError) return error;
   if (error instanceof CommanderError) {
-    return new BlockllmError("usage", error.message.replace(/^error: /, "").replaceAll("\n", " "), {
+    // A group of commands without the second word.
+    const message = error.code === "commander.help" ? "the command is not complete" : error.message;
+    return new BlockllmError("usage", message.replace(/^error: /, "").replaceAll("\n", " "), {
       hint: "blockllm --help lists the commands; blockllm <command> --help shows one with an example",
     });
   }

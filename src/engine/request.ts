@@ -22,6 +22,8 @@ export interface EngineRequest {
   stopTokens?: number[];
   /** Whose turn it counts as; requests without one share a turn. */
   tenant?: string;
+  /** Requests of one group find each other's prompts cached; without one, those of the same tenant do. */
+  prefixGroup?: string;
   /** Go on after the model's end tokens. */
   ignoreEnd?: boolean;
 }

@@ -1,7 +1,7 @@
 import type { EngineRequest, ServedModel } from "./request.ts";
 import { Sampler } from "./execute/sampler.ts";
 import type { PageClaim } from "./kv/page-ledger.ts";
-import { prefixKeys } from "./kv/prefix-keys.ts";
+import { prefixKeys, type PrefixOwner } from "./kv/prefix-keys.ts";
 import { DraftLength } from "./speculate/draft-length.ts";
 
 /** The engine's state of one request: prompt and answer as one list of tokens, and how many of them are cached. */
@@ -23,6 +23,7 @@ export class Sequence {
   /** Tokens of the prompt that were found cached at its start. */
   reused = 0;
   cancelled = false;
+  readonly #prefixOwner: PrefixOwner;
   #prefixKeys: string[] | null = null;
 
   /** `id` also says who came first. */
@@ -30,6 +31,7 @@ export class Sequence {
     this.id = id;
     this.model = model;
     this.tenant = request.tenant ?? "";
+    this.#prefixOwner = request.prefixGroup === undefined ? { tenant: this.tenant } : { group: request.prefixGroup };
     this.tokens = [...request.tokens];
     this.promptLength = request.tokens.length;
     this.maxLength = Math.min(this.promptLength + request.maxTokens, model.contextLength);
@@ -48,7 +50,7 @@ export class Sequence {
     const { stateKey, prefillChunk: chunk } = this.model;
     if (stateKey === null) return [];
     const prompt = (): number[] => this.tokens.slice(0, this.promptLength);
-    return (this.#prefixKeys ??= prefixKeys(prompt(), { stateKey, tenant: this.tenant, chunk }));
+    return (this.#prefixKeys ??= prefixKeys(prompt(), { stateKey, owner: this.#prefixOwner, chunk }));
   }
 
   /** Pages for its first `tokens` tokens. */

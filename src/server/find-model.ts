@@ -2,8 +2,8 @@ import type { TextModel } from "../text/text-model.ts";
 import { BlockllmError } from "../support/errors.ts";
 import type { ServedModel } from "../engine/request.ts";
 import type { Engine } from "./served-engine.ts";
-import { mayUse } from "./tenant-auth.ts";
-import type { Caller } from "./tenant-auth.ts";
+import { mayUse, withTag } from "./tenants/tenant-directory.ts";
+import type { Caller } from "./tenants/tenant-directory.ts";
 
 /** The models that the caller may use, in the engine's order. */
 export function allowedModels(engine: Engine, caller: Caller): ServedModel[] {
@@ -35,8 +35,4 @@ export function requireText(texts: ReadonlyMap<string, TextModel>, model: Served
       hint: "Send `prompt` as a list of token ids to /v1/completions, or split the model again with its tokenizer.json.",
     },
   );
-}
-
-function withTag(name: string): string {
-  return name.includes(":") ? name : `${name}:latest`;
 }

@@ -1,4 +1,4 @@
-import type { Caller } from "./tenant-auth.ts";
+import type { Caller } from "./tenants/tenant-directory.ts";
 
 /** What middleware and handlers tell each other about one request. */
 export interface RouteEnv {

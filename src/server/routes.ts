@@ -8,6 +8,7 @@ import { clientGone, errorResponse } from "./openai/error-body.ts";
 import { listModels, showModel } from "./openai/models.ts";
 import type { RouteEnv } from "./route-env.ts";
 import type { Service } from "./service.ts";
+import { requireOperator } from "./tenants/require-operator.ts";
 
 type Handler = (context: Context<RouteEnv>, service: Service) => Response | Promise<Response>;
 
@@ -17,7 +18,7 @@ const ROUTES: { path: string; method: "GET" | "POST"; handler: Handler }[] = [
   { path: "/v1/models", method: "GET", handler: listModels },
   { path: "/v1/models/:model", method: "GET", handler: showModel },
   { path: "/healthz", method: "GET", handler: health },
-  { path: "/metrics", method: "GET", handler: (_, { metrics }) => metrics.respond() },
+  { path: "/metrics", method: "GET", handler: metrics },
 ];
 
 /** The server without a port: `app.request()` answers like the real one. */
@@ -30,7 +31,7 @@ export function createApp(service: Service): Hono<RouteEnv> {
     service.metrics.countRequest(context.get("model"), context.res.status);
   });
   app.use("/v1/*", async (context, next) => {
-    context.set("caller", service.authenticate(context.req.header("authorization") ?? null));
+    context.set("caller", service.tenants.authenticate(context.req.header("authorization") ?? null));
     service.running.requireOpen();
     await next();
   });
@@ -61,4 +62,10 @@ export function createApp(service: Service): Hono<RouteEnv> {
     return response;
   });
   return app;
+}
+
+/** GET /metrics: of all tenants together, so not for each of them. */
+async function metrics(context: Context<RouteEnv>, service: Service): Promise<Response> {
+  requireOperator(service.tenants, context.req.header("authorization") ?? null);
+  return await service.metrics.respond();
 }

@@ -14,8 +14,9 @@ import { createApp } from "./routes.ts";
 import { RunningRequests } from "./running-requests.ts";
 import type { Service } from "./service.ts";
 import { within } from "./within.ts";
-import { createAuthenticate } from "./tenant-auth.ts";
-import type { TenantAccess } from "./tenant-auth.ts";
+import type { Tenant } from "./tenants/tenant.ts";
+import { TenantDirectory } from "./tenants/tenant-directory.ts";
+import { TokenRates } from "./tenants/token-rates.ts";
 
 /** Milliseconds between looks for connections that have become idle while the server closes. */
 const SWEEP_MS = 20;
@@ -27,8 +28,8 @@ export interface ServerOptions {
   host: string;
   /** 0: any free port. */
   port: number;
-  /** API key → who it is and what it opens. Without keys the server answers everybody who reaches it. */
-  keys?: ReadonlyMap<string, TenantAccess>;
+  /** Who may ask (tenants/tenants-file.ts reads them). Left out: everybody who reaches the server. */
+  tenants?: readonly Tenant[];
   limits?: Partial<ServerLimits>;
   log?: Log;
 }
@@ -36,6 +37,8 @@ export interface ServerOptions {
 export interface RunningServer {
   /** `http://host:port` */
   url: string;
+  /** From the next request on. Running ones end as they began. A server without tenants cannot be given some. */
+  replaceTenants(tenants: readonly Tenant[]): void;
   /**
    * Takes no new requests (503 `server_draining`), lets running ones finish for `limits.drainMs`, ends the rest, then
    * closes the port. The engine stays open: it is the caller's. Calling it again waits for the same end.
@@ -54,6 +57,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   let closing: Promise<void> | null = null;
   return {
     url: formatUrl(server),
+    replaceTenants: (tenants) => service.tenants.replace(tenants),
     close: () => (closing ??= closeServer(server, service)),
   };
 }
@@ -62,7 +66,8 @@ export function createService(options: Omit<ServerOptions, "host" | "port">): Se
   return {
     engine: options.engine,
     texts: options.texts,
-    authenticate: createAuthenticate(options.keys ?? null),
+    tenants: new TenantDirectory(options.tenants ?? null),
+    rates: new TokenRates(),
     limits: { ...DEFAULT_LIMITS, ...options.limits },
     metrics: createMetrics(options.engine),
     running: new RunningRequests(),

@@ -4,14 +4,16 @@ import type { Engine } from "./served-engine.ts";
 import type { ServerLimits } from "./limits.ts";
 import type { Metrics } from "./metrics.ts";
 import type { RunningRequests } from "./running-requests.ts";
-import type { Authenticate } from "./tenant-auth.ts";
+import type { TenantDirectory } from "./tenants/tenant-directory.ts";
+import type { TokenRates } from "./tenants/token-rates.ts";
 
 /** Everything that handlers share. */
 export interface Service {
   engine: Engine;
   /** By model name; a model without a tokenizer is not in it. */
   texts: ReadonlyMap<string, TextModel>;
-  authenticate: Authenticate;
+  tenants: TenantDirectory;
+  rates: TokenRates;
   limits: ServerLimits;
   metrics: Metrics;
   running: RunningRequests;

@@ -2,12 +2,19 @@
 export class BlockllmError extends Error {
   readonly code: ErrorCode;
   readonly hint: string | undefined;
+  /** When trying again may help. */
+  readonly retryAfterSeconds: number | undefined;
 
-  constructor(code: ErrorCode, message: string, options: { hint?: string; cause?: unknown } = {}) {
+  constructor(
+    code: ErrorCode,
+    message: string,
+    options: { hint?: string; cause?: unknown; retryAfterSeconds?: number } = {},
+  ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = "BlockllmError";
     this.code = code;
     this.hint = options.hint;
+    this.retryAfterSeconds = options.retryAfterSeconds;
   }
 
   /** Process exit code: 1 failed, 2 wrong usage or bad input, 3 a gate was not met, 130 interrupted. */
@@ -56,7 +63,10 @@ export const ERRORS = {
   method_not_allowed: { exit: 2, status: 405 },
   context_length_exceeded: { exit: 2, status: 400 },
   invalid_api_key: { exit: 2, status: 401 },
+  rate_limit_exceeded: { exit: 1, status: 429 },
   queue_full: { exit: 1, status: 429 },
+  tenants_invalid: { exit: 2, status: 500 },
+  tenant_not_found: { exit: 2, status: 404 },
   server_draining: { exit: 1, status: 503 },
   address_in_use: { exit: 1, status: 500 },
   memory_exceeded: { exit: 2, status: 503 },

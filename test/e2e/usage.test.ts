@@ -17,10 +17,10 @@ describe("help", () => {
     expect(await run(folder)).toEqual(await run(folder, "--help"));
   });
 
-  it.each(COMMANDS.map(({ usage, examples }) => [usage.split(" ")[0]!, examples]))(
+  it.each(COMMANDS.map(({ usage, examples }) => [usage.split(/ [<[]/)[0]!, examples] as const))(
     "shows an example of %s",
     async (name, examples) => {
-      const { code, stdout, stderr } = await run(makeWorkplace(), name, "--help");
+      const { code, stdout, stderr } = await run(makeWorkplace(), ...name.split(" "), "--help");
       expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
       for (const example of examples) expect(stdout).toContain(`  ${example}\n`);
     },
@@ -32,6 +32,7 @@ describe("wrong usage", () => {
     ["an unknown command", ["frobnicate"], "usage"],
     ["an unknown option", ["list", "--frobnicate"], "usage"],
     ["a missing argument", ["show"], "usage"],
+    ["half a command", ["tenant"], "usage"],
     ["an argument too many", ["list", "support"], "usage"],
     ["a size that is none", ["plan", "--memory", "lots"], "usage"],
     ["a repository that is not there", ["list"], "repository_not_found"],

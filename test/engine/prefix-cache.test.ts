@@ -105,13 +105,13 @@ test("state is read and written behind the row of zeros that a core with sinks h
 });
 
 test("keys differ in tokens, tenant, model and chunk, and go as far as prompts are alike", () => {
-  const base = { stateKey: "a", tenant: "t", chunk: 2 };
+  const base = { stateKey: "a", owner: { tenant: "t" }, chunk: 2 };
   const keys = prefixKeys([1, 2, 3, 4, 5], base);
   expect(keys).toHaveLength(2);
   expect(prefixKeys([1, 2, 3, 5], base).map((key, at) => key === keys[at])).toEqual([true, false]);
-  for (const other of [{ tenant: "u" }, { stateKey: "b" }, { tenant: "" }])
-    expect(prefixKeys([1, 2], { ...base, ...other })[0]).not.toBe(keys[0]);
-  expect(prefixKeys([1, 2], { stateKey: 'a",2,"', tenant: "", chunk: 2 })[0]).not.toBe(keys[0]);
+  const others = [{ owner: { tenant: "u" } }, { owner: { group: "t" } }, { stateKey: "b" }, { owner: { tenant: "" } }];
+  for (const other of others) expect(prefixKeys([1, 2], { ...base, ...other })[0]).not.toBe(keys[0]);
+  expect(prefixKeys([1, 2], { stateKey: 'a",2,"', owner: { tenant: "" }, chunk: 2 })[0]).not.toBe(keys[0]);
 });
 
 test("whatever is kept and given up, pages are exact, chunks reachable, and hits are what was kept under these keys", () => {
@@ -127,7 +127,7 @@ test("whatever is kept and given up, pages are exact, chunks reachable, and hits
       for (const move of list) {
         if (move === "give up") cache.giveUpOldest();
         else {
-          const keys = prefixKeys(move.keep, { stateKey: "m", tenant: move.tenant, chunk: 1 });
+          const keys = prefixKeys(move.keep, { stateKey: "m", owner: { tenant: move.tenant }, chunk: 1 });
           keys.forEach((_, at) => {
             const own = Float32Array.of(move.tenant.charCodeAt(0) + at * 1000);
             cache.keep(keys.slice(0, at + 1), { tokens: 1, bytesPerToken: 4, read: () => own });

@@ -6,6 +6,7 @@ import OpenAI, {
   NotFoundError,
   RateLimitError,
 } from "openai";
+import { makeTenant } from "./tenants/make-tenant.ts";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { EngineEvent, EngineRequest } from "../../src/engine/request.ts";
 import { startServer } from "../../src/server/server.ts";
@@ -24,9 +25,9 @@ let client: OpenAI;
 
 beforeAll(async () => {
   engine = new ScriptedEngine((request) => script(request));
-  const keys = new Map([["secret", { tenant: "acme", models: ["support", "bare"] }]]);
-  server = await startServer({ engine, texts: new Map([["support", desk]]), host: "127.0.0.1", port: 0, keys });
-  client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: "secret", maxRetries: 0 });
+  const tenants = [makeTenant("acme", { models: ["support", "bare"] })];
+  server = await startServer({ engine, texts: new Map([["support", desk]]), host: "127.0.0.1", port: 0, tenants });
+  client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: "key-of-acme", maxRetries: 0 });
 });
 
 afterAll(() => server.close());

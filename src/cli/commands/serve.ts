@@ -1,19 +1,24 @@
 import { once } from "node:events";
 import { engineConfig } from "../../engine/engine-config.ts";
 import { type EngineClient, startEngine } from "../../engine/engine-client.ts";
-import { startServer } from "../../server/server.ts";
+import { type RunningServer, startServer } from "../../server/server.ts";
+import { readTenants } from "../../server/tenants/tenants-file.ts";
 import { openRepository } from "../../store/open-repository.ts";
-import { createLog } from "../../support/log.ts";
+import { createLog, type Log } from "../../support/log.ts";
 import { loadTextModels } from "../../text/load-text-model.ts";
 import { defineCommand } from "../command.ts";
 import type { CommandContext } from "../context.ts";
 import { formatBytes, formatCount, formatDuration } from "../output/format.ts";
 import { renderJson } from "../output/json.ts";
+import { type Reloadable, reloadOnHangup } from "../reload.ts";
+import { describeTenants, loadTenants, requireKeysBeyondLoopback } from "../serve-tenants.ts";
 import { byteCount, commaSeparated, oneOf, wholeNumber } from "../parse-values.ts";
 
 interface ServeOptions {
   models?: string[];
+  tenants?: string;
   host?: string;
+  open?: boolean;
   port?: number;
   kvMemory?: number;
   maxBatchTokens?: number;
@@ -34,7 +39,12 @@ export const serveCommand = defineCommand<ServeOptions, void>({
       help: "models to serve, with commas between them (default: all)",
       parse: commaSeparated,
     },
+    {
+      flags: "--tenants <file>",
+      help: "who may use the server; `blockllm tenant add` makes the file, SIGHUP has it read again (default: everybody)",
+    },
     { flags: "--host <address>", help: `where to listen (default: ${DEFAULT_HOST}, this machine only)` },
+    { flags: "--open", help: "answer everybody who reaches a --host that is not this machine alone, without a key" },
     {
       flags: "--port <number>",
       help: `0: any free one (default: ${DEFAULT_PORT})`,
@@ -63,6 +73,9 @@ export const serveCommand = defineCommand<ServeOptions, void>({
   ],
   examples: ["blockllm serve", "blockllm serve --models support,legal --port 8080 --kv-memory 4GB"],
   async run(context, _operands, options) {
+    requireKeysBeyondLoopback(options.host ?? DEFAULT_HOST, options);
+    // Before the models are loaded: a mistake in a small file should not take minutes to be told.
+    if (options.tenants !== undefined) await readTenants(options.tenants);
     const engine = await loadEngine(context, options);
     try {
       await serveUntilStopped(context, engine, options);
@@ -96,17 +109,37 @@ async function loadEngine(context: CommandContext, options: ServeOptions): Promi
 async function serveUntilStopped(context: CommandContext, engine: EngineClient, options: ServeOptions): Promise<void> {
   const repository = await openRepository(context.repositoryPath);
   const documents = new Map(engine.models.map(({ name, document }) => [name, document]));
+  const models = engine.models.map(({ name }) => name);
+  const log = createLog((line) => void (context.quiet || process.stderr.write(line)));
+  const tenants = options.tenants === undefined ? null : await loadTenants(options.tenants, models);
+  for (const warning of tenants?.warnings ?? []) context.progress.note(`warning: ${warning}`);
   const server = await startServer({
     engine,
     texts: await loadTextModels(repository, documents),
     host: options.host ?? DEFAULT_HOST,
     port: options.port ?? DEFAULT_PORT,
-    log: createLog((line) => void (context.quiet || process.stderr.write(line))),
+    ...(tenants === null ? {} : { tenants: tenants.tenants }),
+    log,
   });
-  const models = engine.models.map(({ name }) => name);
+  const stopReloading = reloadOnHangup(reloadables(server, { tenants: options.tenants, models, log }), log);
   context.write(context.json ? `${renderJson({ url: server.url, models })}\n` : `listening on ${server.url}\n`);
   if (!context.signal.aborted) await once(context.signal, "abort");
+  await stopReloading();
   context.progress.start("finishing what is running");
   await server.close();
   context.progress.succeed("stopped");
+}
+
+function reloadables(
+  server: RunningServer,
+  { tenants: file, models, log }: { tenants: string | undefined; models: readonly string[]; log: Log },
+): Reloadable[] {
+  if (file === undefined) return [];
+  const reload = async (): Promise<string> => {
+    const { tenants, warnings } = await loadTenants(file, models);
+    server.replaceTenants(tenants);
+    for (const warning of warnings) log.info(`warning: ${warning}`);
+    return describeTenants(tenants);
+  };
+  return [{ what: "tenants", reload }];
 }

@@ -30,7 +30,7 @@ export async function chatCompletions(context: Context<RouteEnv>, service: Servi
     {
       model,
       text,
-      tenant: caller?.tenant ?? null,
+      caller,
       fields,
       maxTokens: fields.max_completion_tokens ?? fields.max_tokens ?? null,
       logprobs: alternatives(fields),
@@ -43,7 +43,7 @@ export async function chatCompletions(context: Context<RouteEnv>, service: Servi
     choices: plans.length,
     promptTokens: tokens.length,
   });
-  return respond(service, { plans, shape, signal: context.req.raw.signal });
+  return respond(service, { plans, shape, caller, signal: context.req.raw.signal });
 }
 
 /** Templates know `system`; `developer` is OpenAI's newer name for it. */

@@ -39,9 +39,9 @@ export async function completions(context: Context<RouteEnv>, service: Service):
   const spec = {
     model,
     text,
-    tenant: caller?.tenant ?? null,
+    caller,
     fields,
-    maxTokens: fields.max_tokens ?? DEFAULT_MAX_TOKENS,
+    maxTokens: fields.max_tokens ?? Math.min(DEFAULT_MAX_TOKENS, caller?.limits.maxTokens ?? Infinity),
     logprobs: fields.logprobs ?? null,
   };
   const plans = planChoices(
@@ -54,7 +54,7 @@ export async function completions(context: Context<RouteEnv>, service: Service):
     head: { id: `cmpl-${service.newId()}`, created: service.now(), model: model.name },
     choices: plans.length,
   });
-  return respond(service, { plans, shape, signal: context.req.raw.signal });
+  return respond(service, { plans, shape, caller, signal: context.req.raw.signal });
 }
 
 /** A model without a tokenizer can be asked with token ids, for token ids. */

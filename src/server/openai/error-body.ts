@@ -20,7 +20,15 @@ export function toErrorReply(error: unknown): ErrorReply {
 /** The same with its status and the headers that belong to it. */
 export function errorResponse(error: unknown, headers: Record<string, string> = {}): Response {
   const { status, body } = toErrorReply(error);
-  return Response.json(body, { status, headers: { ...headers, ...STATUS_HEADERS[status] } });
+  const retryAfter = error instanceof BlockllmError ? error.retryAfterSeconds : undefined;
+  return Response.json(body, {
+    status,
+    headers: {
+      ...headers,
+      ...STATUS_HEADERS[status],
+      ...(retryAfter === undefined ? {} : { "retry-after": String(retryAfter) }),
+    },
+  });
 }
 
 /** RFC 9110: a 401 names its scheme; 429 and 503 say when to come back, in seconds. */

@@ -1,5 +1,6 @@
 import type { z } from "zod";
 import { reasonOf } from "../../support/reason.ts";
+import { describeIssue, foremostIssue } from "../describe-issue.ts";
 import { InvalidRequest } from "./invalid-request.ts";
 import { withoutUnsupported } from "./unsupported.ts";
 
@@ -15,10 +16,7 @@ export function parseRequest<Shape extends z.ZodRawShape, Config extends z.core.
   const fields = withoutUnsupported(parseObject(body), unsupported);
   const parsed = schema.safeParse(fields);
   if (parsed.success) return parsed.data;
-  // A misspelt key often shows up as a missing one too: the misspelling is what to say.
-  const { issues } = parsed.error;
-  const issue = issues.find(({ code }) => code === "unrecognized_keys") ?? issues[0]!;
-  throw invalidKey(issue, fields, Object.keys(schema.shape));
+  throw invalidKey(foremostIssue(parsed.error), fields, Object.keys(schema.shape));
 }
 
 function parseObject(body: string): Record<string, unknown> {
@@ -35,30 +33,8 @@ function parseObject(body: string): Record<string, unknown> {
 }
 
 function invalidKey(issue: z.core.$ZodIssue, fields: Record<string, unknown>, allowed: string[]): InvalidRequest {
-  const path = formatPath(issue.path);
-  if (issue.code === "unrecognized_keys") {
-    const key = issue.keys[0]!;
-    const place = path === "" ? "the request" : `"${path}"`;
-    const hint = path === "" ? `Allowed: ${allowed.toSorted().join(", ")}.` : `Take "${key}" out of ${place}.`;
-    return new InvalidRequest(`unknown key "${key}" in ${place}`, path === "" ? key : `${path}.${key}`, { hint });
-  }
-  const value = valueAt(fields, issue.path);
-  const expectation = issue.message.replace(/^Invalid input: /, "").replace(/, received .*$/, "");
-  if (value === undefined) return new InvalidRequest(`"${path}" is missing: ${expectation}`, path);
-  return new InvalidRequest(`"${path}" is ${abbreviate(value)}: ${expectation}`, path);
-}
-
-function formatPath(path: readonly PropertyKey[]): string {
-  return path
-    .map((key, place) => (typeof key === "number" ? `[${key}]` : `${place > 0 ? "." : ""}${String(key)}`))
-    .join("");
-}
-
-function valueAt(fields: unknown, path: readonly PropertyKey[]): unknown {
-  return path.reduce((value: unknown, key) => Object(value)[key], fields);
-}
-
-function abbreviate(value: unknown): string {
-  const text = JSON.stringify(value);
-  return text.length <= 60 ? text : `${text.slice(0, 57)}...`;
+  const { path, message, unknownKey } = describeIssue(issue, fields, "the request");
+  if (unknownKey === null) return new InvalidRequest(message, path);
+  const hint = path === "" ? `Allowed: ${allowed.toSorted().join(", ")}.` : `Take "${unknownKey}" out of "${path}".`;
+  return new InvalidRequest(message, path === "" ? unknownKey : `${path}.${unknownKey}`, { hint });
 }

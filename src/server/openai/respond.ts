@@ -1,6 +1,7 @@
 import { startGeneration } from "../generation.ts";
 import type { ChoiceEvent, ChoicePlan, Generation } from "../generation.ts";
 import type { Service } from "../service.ts";
+import type { Caller } from "../tenants/tenant-directory.ts";
 import { dataFrame, SSE_HEADERS, sseBody } from "../sse.ts";
 import { within } from "../within.ts";
 import { collectChoices } from "./collect-choices.ts";
@@ -20,16 +21,38 @@ export interface ResponseShape extends ChunkStream {
 /** Starts the answers and gives them out as they come, or all at once. `signal` aborts when the client is gone. */
 export async function respond(
   service: Service,
-  { plans, shape, signal }: { plans: readonly ChoicePlan[]; shape: ResponseShape; signal: AbortSignal },
+  {
+    plans,
+    shape,
+    caller,
+    signal,
+  }: { plans: readonly ChoicePlan[]; shape: ResponseShape; caller: Caller; signal: AbortSignal },
 ): Promise<Response> {
   // The server may have begun to close while the body was read.
   service.running.requireOpen();
-  const generation = startGeneration(service.engine, plans, service.metrics);
+  const generation = startPaid(service, plans, caller);
   service.running.add(generation);
   signal.addEventListener("abort", () => generation.cancel(), { once: true });
   // The client may have left while the prompt was read.
   if (signal.aborted) generation.cancel();
   return shape.stream ? respondInFrames(service, generation, shape) : respondAtOnce(generation, shape, signal);
+}
+
+/** Counts tokens against what the caller may have. @throws `rate_limit_exceeded`, and what startGeneration throws */
+function startPaid({ engine, metrics, rates }: Service, plans: readonly ChoicePlan[], caller: Caller): Generation {
+  if (caller === null) return startGeneration(engine, plans, metrics);
+  const promptTokens = plans.reduce((sum, { request }) => sum + request.tokens.length, 0);
+  rates.admit(caller, promptTokens);
+  const onToken = (model: string): void => {
+    metrics.onToken(model);
+    rates.charge(caller, 1);
+  };
+  try {
+    return startGeneration(engine, plans, { ...metrics, onToken });
+  } catch (error) {
+    rates.charge(caller, -promptTokens);
+    throw error;
+  }
 }
 
 async function respondAtOnce({ events }: Generation, shape: ResponseShape, signal: AbortSignal): Promise<Response> {

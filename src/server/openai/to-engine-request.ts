@@ -3,6 +3,8 @@ import type { EngineRequest, Sampling, ServedModel } from "../../engine/request.
 import { BlockllmError } from "../../support/errors.ts";
 import type { TextModel } from "../../text/text-model.ts";
 import type { ChoicePlan } from "../generation.ts";
+import type { Tenant } from "../tenants/tenant.ts";
+import type { Caller } from "../tenants/tenant-directory.ts";
 import { InvalidRequest } from "./invalid-request.ts";
 import type { SharedRequest } from "./wire.ts";
 
@@ -10,7 +12,7 @@ import type { SharedRequest } from "./wire.ts";
 export interface AnswerSpec {
   model: ServedModel;
   text: TextModel | null;
-  tenant: string | null;
+  caller: Caller;
   fields: SharedRequest;
   /** Tokens of an answer: what the request says, else what it means when it says nothing. null: as many as fit. */
   maxTokens: number | null;
@@ -40,7 +42,7 @@ export function planChoices(spec: AnswerSpec, prompts: readonly number[][], choi
         sampling: { ...sampling(spec.fields), seed: deriveSeed(seed, index), logprobs: spec.logprobs },
         stopTokens: spec.fields.ignore_eos ? [] : (spec.text?.endTokens ?? []),
         ignoreEnd: spec.fields.ignore_eos ?? false,
-        ...(spec.tenant === null ? {} : { tenant: spec.tenant }),
+        ...(spec.caller === null ? {} : asTenant(spec.caller)),
       };
       return { index, request, text: spec.text, stops: stopStrings(spec.fields) };
     });
@@ -85,10 +87,19 @@ function checkTokens(tokens: readonly number[], model: ServedModel): void {
   );
 }
 
-function fitTokens({ model, maxTokens }: AnswerSpec, promptTokens: number): number {
+/** What the engine must know about a tenant. */
+function asTenant({ name, group }: Tenant): Pick<EngineRequest, "tenant" | "prefixGroup"> {
+  return { tenant: name, ...(group === null ? {} : { prefixGroup: group }) };
+}
+
+function fitTokens({ model, maxTokens, caller }: AnswerSpec, promptTokens: number): number {
   const limit = model.contextLength;
+  const most = caller?.limits.maxTokens ?? Infinity;
   const asked = maxTokens ?? 1;
-  if (promptTokens + asked <= limit) return maxTokens ?? limit - promptTokens;
+  if (asked > most) {
+    throw new InvalidRequest(`the answer may have ${asked} tokens: this key is given at most ${most}`, "max_tokens");
+  }
+  if (promptTokens + asked <= limit) return maxTokens ?? Math.min(most, limit - promptTokens);
   throw new BlockllmError(
     "context_length_exceeded",
     `"${model.name}" holds ${limit} tokens: the prompt has ${promptTokens} and the answer may have ${asked}, ${promptTokens + asked} in all`,

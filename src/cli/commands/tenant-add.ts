@@ -1,0 +1,81 @@
+import { hashApiKey, newApiKey } from "../../server/tenants/api-key.ts";
+import { updateTenants } from "../../server/tenants/tenants-file.ts";
+import { BlockllmError } from "../../support/errors.ts";
+import { defineCommand } from "../command.ts";
+import { commaSeparated, wholeNumber } from "../parse-values.ts";
+import { RELOAD_ADVICE, TENANTS_OPTION, tenantsFile, type TenantsOption } from "../tenants-option.ts";
+
+interface AddOptions extends TenantsOption {
+  models?: string[];
+  group?: string;
+  operator?: boolean;
+  tokensPerMinute?: number;
+  maxTokens?: number;
+}
+
+interface AddedTenant {
+  tenant: string;
+  /** Shown this once. */
+  key: string;
+  file: string;
+}
+
+export const tenantAddCommand = defineCommand<AddOptions, AddedTenant>({
+  usage: "tenant add <name>",
+  summary: "a new tenant with a new key, which is shown this once",
+  options: [
+    TENANTS_OPTION,
+    {
+      flags: "--models <names>",
+      help: "models it may use, with commas between them (default: all)",
+      parse: commaSeparated,
+    },
+    { flags: "--group <name>", help: "tenants of one group find each other's prompts cached (default: only its own)" },
+    { flags: "--operator", help: "its key also opens /metrics" },
+    {
+      flags: "--tokens-per-minute <count>",
+      help: "of prompts and answers together (default: no limit)",
+      parse: wholeNumber("--tokens-per-minute", 1),
+    },
+    {
+      flags: "--max-tokens <count>",
+      help: "the longest answer (default: what the model holds)",
+      parse: wholeNumber("--max-tokens", 1),
+    },
+  ],
+  examples: [
+    "blockllm tenant add acme --models support,legal --tokens-per-minute 60000",
+    "blockllm serve --tenants tenants.json --host 0.0.0.0",
+  ],
+  async run(_context, [name = ""], options) {
+    const file = tenantsFile(options);
+    const key = newApiKey();
+    await updateTenants(file, (entries) => {
+      if (entries.some((entry) => entry.name === name)) {
+        throw new BlockllmError("name_taken", `${file} has a tenant "${name}" already`, {
+          hint: `blockllm tenant rotate ${name} gives it a new key`,
+        });
+      }
+      return [...entries, toEntry(name, hashApiKey(key), options)];
+    });
+    return { tenant: name, key, file };
+  },
+  print: ({ tenant, key, file }) =>
+    `key of ${tenant}: ${key}\n${file} has its hash only: it cannot be shown again\n${RELOAD_ADVICE}`,
+});
+
+function toEntry(name: string, sha256: string, options: AddOptions) {
+  const { models, group, operator, tokensPerMinute, maxTokens } = options;
+  const limits = {
+    ...(tokensPerMinute === undefined ? {} : { tokens_per_minute: tokensPerMinute }),
+    ...(maxTokens === undefined ? {} : { max_tokens: maxTokens }),
+  };
+  return {
+    name,
+    keys: [{ sha256 }],
+    ...(models === undefined ? {} : { models }),
+    ...(group === undefined ? {} : { group }),
+    ...(operator === true ? { operator } : {}),
+    ...(Object.keys(limits).length === 0 ? {} : { limits }),
+  };
+}

@@ -1,0 +1,27 @@
+/** Who may ask: as the operator's file says it. */
+export interface Tenant {
+  name: string;
+  keys: readonly TenantKey[];
+  /** Names of the models it may use, `:latest` left out or not; null: all. */
+  models: readonly string[] | null;
+  /** Tenants of one group find each other's prompts cached; null: it finds only its own. */
+  group: string | null;
+  /** May read what concerns everybody: metrics. */
+  operator: boolean;
+  limits: TenantLimits;
+}
+
+export interface TenantKey {
+  /** Of the key, in hex digits: the key itself is nowhere. */
+  sha256: string;
+  /** From then on it opens nothing, ms since 1970; null: it stays. */
+  ends: number | null;
+}
+
+/** null: no limit beside the server's own. */
+export interface TenantLimits {
+  /** Of prompts and answers together. */
+  tokensPerMinute: number | null;
+  /** Of one answer. */
+  maxTokens: number | null;
+}
