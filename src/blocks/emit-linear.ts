@@ -26,7 +26,15 @@ export function emitEmbed({ emitter, node, inputs, name, output }: Emission): st
   });
 }
 
-export function emitLinear({ emitter, node, inputs, name, output }: Emission): string {
+export function emitLinear(emission: Emission): string {
+  const { emitter, node, name } = emission;
+  const { down, up } = node.weights;
+  if (down !== undefined)
+    emitter.factors.push({ weight: `${name}.weight`, down, up: up!, scale: node.attributes.adapterScale! });
+  return emitProjection(emission);
+}
+
+function emitProjection({ emitter, node, inputs, name, output }: Emission): string {
   const { bits, blockSize, accuracyLevel, inputWidth, bnb4 } = node.attributes;
   const given = node.weights["weight"]!;
   if (bnb4 !== undefined) {

@@ -4,7 +4,7 @@ import type { GraphNode, OnnxModel, TensorInfo, ValueInfo } from "../onnx/model.
 import type { Port, PortName } from "./block.ts";
 import type { CutBlock, CutPart } from "./cut-model.ts";
 import { emitNode } from "./emit-node.ts";
-import type { Emitter } from "./emitter.ts";
+import type { EmittedFactors, Emitter } from "./emitter.ts";
 import { orderPart } from "./order-part.ts";
 
 /** A part as an ONNX graph whose weights have names but no place yet. */
@@ -15,6 +15,7 @@ export interface EmittedPart {
   inputs: Port[];
   outputs: Port[];
   weights: Map<string, Weight>;
+  factors: EmittedFactors[];
 }
 
 /** ONNX opset of every stored graph: 23 brought RMSNormalization and RotaryEmbedding, 24 the attention core's inputs. */
@@ -28,6 +29,7 @@ export function emitPart(program: RowProgram, block: CutBlock, part: CutPart): E
     constants: new Map(),
     weights: new Map(),
     counts: new Map(),
+    factors: [],
     tableByVocabulary: block.kind === "head",
   };
   const names = new Map<number, string>(Array.from(part.inputs, ([id, port]) => [id, port]));
@@ -55,7 +57,8 @@ export function emitPart(program: RowProgram, block: CutBlock, part: CutPart): E
     width: portWidth(program, { name, part, block }),
   }));
   const outputs = part.outputs.map(({ port, node }) => ({ name: port, width: program.width(node) }));
-  return { role: part.role, model: toModel(emitter, inputs, outputs), inputs, outputs, weights: emitter.weights };
+  const { weights, factors } = emitter;
+  return { role: part.role, model: toModel(emitter, inputs, outputs), inputs, outputs, weights, factors };
 }
 
 const PORT_ORDER: PortName[] = ["ids", "positions", "hidden", "o", "cos", "sin"];

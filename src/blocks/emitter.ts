@@ -8,8 +8,18 @@ export interface Emitter {
   constants: Map<string, TensorInfo>;
   weights: Map<string, Weight>;
   counts: Map<string, number>;
+  /** What adapters add to the projections; not part of the graph. */
+  factors: EmittedFactors[];
   /** The head's projection is stored [vocabulary, hidden], so that a tied embedding is the same tensor. */
   tableByVocabulary: boolean;
+}
+
+/** A projection gives x·W + scale · (x·down)·up; `weight` is W's name in the graph. */
+export interface EmittedFactors {
+  weight: string;
+  down: Weight;
+  up: Weight;
+  scale: number;
 }
 
 export interface Wiring {

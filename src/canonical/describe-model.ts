@@ -45,11 +45,19 @@ export function describeFindings({ program, cores }: CanonicalModel): string[] {
   return [
     `${cores.length} attention cores: ${core.heads} query heads over ${core.kvHeads} key-value heads of ${core.headSize}`,
     ...[...rotations].map((text) => `rotary embedding: ${text}`),
+    ...describeAdapter(program),
     ...(core.alibiSlopes === null ? [] : ["ALiBi slopes"]),
     ...(core.sinks === null ? [] : ["attention sinks"]),
     ...(core.softcap === null ? [] : [`attention softcap ${core.softcap}`]),
     ...[...windows].flatMap((window) => (window === null ? [] : [`sliding window of ${window} keys`])),
   ];
+}
+
+function describeAdapter({ nodes }: CanonicalModel["program"]): string[] {
+  const ranks = nodes.flatMap(({ weights }) => (weights["down"] === undefined ? [] : [weights["down"].dims[1]!]));
+  if (ranks.length === 0) return [];
+  const rank = [...new Set(ranks)].toSorted((a, b) => a - b).join(", ");
+  return [`LoRA of rank ${rank} on ${ranks.length} projections, kept apart: the blocks are the base model's`];
 }
 
 function describeRotary({

@@ -18,7 +18,7 @@ export interface RowNode {
 export type RowOperator =
   | "ids" // the token's id
   | "embed" // row of `table` [vocab, width] at inputs[0], or at position + offset without an input
-  | "linear" // x·`weight` [in, out] (+ `bias`); quantised: `weight` [out, blocks, bytes], `scales`, `zeroPoints`
+  | "linear" // x·`weight` [in, out]; quantised: `weight` [out, blocks, bytes], `scales`, `zeroPoints`; a LoRA: `down`, `up`
   | "norm" // attributes: kind rms | layer, epsilon, groups; `weight`, `bias`
   | "unary" // attributes.function
   | "binary" // attributes.function over two rows; a width of 1 spreads
@@ -55,6 +55,8 @@ export interface RowAttributes {
   bnb4?: number;
   /** linear: rows are rounded to 8 bits before the product, all rows of a call by one scale (DynamicQuantizeLinear). */
   dynamic?: boolean;
+  /** linear: what (x·`down`)·`up` is multiplied by before it is added. */
+  adapterScale?: number;
 }
 
 /** Nodes in the order they were first needed; equal nodes are one node. */

@@ -1,7 +1,8 @@
 import { foldActivation } from "./fold-activation.ts";
+import { foldAdapter } from "./fold-adapter.ts";
 import { foldNorm } from "./fold-norm.ts";
 import { RowProgram, type RowNode } from "./rows.ts";
-import { takeFromWeight } from "./weights.ts";
+import { takeFromWeight, type Weight } from "./weights.ts";
 
 export interface Simplified {
   program: RowProgram;
@@ -11,7 +12,8 @@ export interface Simplified {
 
 /**
  * Rebuilds the part of the program that `outputs` need in canonical form: written-out norms and activations become
- * one node, picks of columns move into the weights that made them (packed q/k/v and gate/up fall apart here).
+ * one node, a LoRA's factors join the projection they add to, picks of columns move into the weights that made them
+ * (packed q/k/v and gate/up fall apart here).
  */
 export function simplify(program: RowProgram, outputs: number[]): Simplified {
   const result = new RowProgram();
@@ -44,7 +46,7 @@ function reachable(program: RowProgram, outputs: number[]): Set<number> {
 
 function addSimplified(program: RowProgram, node: RowNode): number {
   if (node.op === "columns") return takeColumns(program, node.inputs[0]!, node.attributes.columns!);
-  const folded = foldNorm(program, node) ?? foldActivation(program, node);
+  const folded = foldNorm(program, node) ?? foldActivation(program, node) ?? foldAdapter(program, node);
   return folded ?? program.add(node);
 }
 
@@ -63,13 +65,12 @@ function takeColumns(program: RowProgram, id: number, columns: number[]): number
         columns.map((column) => node.attributes.columns![column]!),
       );
     case "linear": {
-      const axis = node.attributes.bits === undefined ? "last" : "first";
-      return narrowed(
-        node.inputs,
-        Object.fromEntries(
-          Object.entries(node.weights).map(([name, weight]) => [name, takeFromWeight(weight, axis, columns)]),
-        ),
-      );
+      const packed = node.attributes.bits === undefined ? "last" : "first";
+      const take = ([name, weight]: [string, Weight]): [string, Weight] => {
+        if (name === "down") return [name, weight];
+        return [name, takeFromWeight(weight, name === "up" ? "last" : packed, columns)];
+      };
+      return narrowed(node.inputs, Object.fromEntries(Object.entries(node.weights).map(take)));
     }
     case "vector": {
       const operand = node.weights["operand"]!;

@@ -1,4 +1,5 @@
-import type { BlockPart, CoreSpec, Digest, OpaqueSpec, RotarySpec } from "../blocks/block.ts";
+import type { LowRankFactors } from "../blocks/adapter.ts";
+import type { BlockPart, CoreSpec, Digest, OpaqueSpec, RotarySpec, TensorEntry } from "../blocks/block.ts";
 import type { ModelDocument } from "../store/model-document.ts";
 
 /** A model made runnable: its blocks opened into steps, in the order tokens go through them, every port checked. */
@@ -33,6 +34,8 @@ export interface ChainPart extends BlockPart {
   label: string;
   /** How this chain makes the `cos` and `sin` rows; null where the part takes none. */
   rotary: RotarySpec | null;
+  /** What this chain adds to the part's projections; empty: nothing. */
+  factors: LowRankFactors[];
 }
 
 /** Bytes of cached keys and values that one token of a sequence holds, over all layers. */
@@ -41,6 +44,10 @@ export function keyValueBytesPerToken(chain: BlockChain): number {
 }
 
 /** Blobs a part loads: its graph first, then every weight. */
-export function partBlobs(part: BlockPart): Digest[] {
-  return [part.graph, ...part.tensors.map((tensor) => tensor.digest)];
+export function partBlobs(part: ChainPart): Digest[] {
+  return [part.graph, ...[...part.tensors, ...factorTensors(part.factors)].map((tensor) => tensor.digest)];
+}
+
+export function factorTensors(factors: readonly LowRankFactors[]): TensorEntry[] {
+  return factors.flatMap(({ down, up }) => [down, up]);
 }

@@ -3,7 +3,8 @@ import { mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { pipeline } from "node:stream/promises";
 
-import type { Digest, RotarySpec } from "../blocks/block.ts";
+import type { LowRankFactors } from "../blocks/adapter.ts";
+import type { Digest, RotarySpec, TensorEntry } from "../blocks/block.ts";
 import type { OnnxModel, TensorInfo } from "../onnx/model.ts";
 import { readModel } from "../onnx/read-model.ts";
 import { writeModel } from "../onnx/write-model.ts";
@@ -11,6 +12,7 @@ import type { Repository } from "../store/repository.ts";
 import { BlockllmError } from "../support/errors.ts";
 import type { BlockChain, Chain } from "./chain.ts";
 import { ExportGraph } from "./export-graph.ts";
+import { attachFactors, type AttachedFactors } from "./attach-factors.ts";
 import { resolveChain } from "./resolve-chain.ts";
 import { rotaryRows } from "./rotary-rows.ts";
 
@@ -62,8 +64,21 @@ async function joinChain(repository: Repository, chain: Chain): Promise<OnnxMode
   if (chain.kind === "opaque") return await read(chain.part.graph);
   return await new ExportGraph(async (rotary) => await rotaryTables(repository, chain, rotary)).join(
     chain,
-    async (part) => await read(part.graph),
+    async (part) =>
+      attachFactors(
+        await read(part.graph),
+        part.factors.map((factors) => placeFactors(repository, factors)),
+      ),
   );
+}
+
+function placeFactors(repository: Repository, { weight, down, up, scale }: LowRankFactors): AttachedFactors {
+  return { weight, down: placeTensor(repository, down), up: placeTensor(repository, up), scale };
+}
+
+function placeTensor(repository: Repository, { digest, dtype, dims, bytes }: TensorEntry): TensorInfo {
+  const data = { kind: "file" as const, path: repository.blobs.path(digest), offset: 0, length: bytes };
+  return { name: "", dtype, dims, data };
 }
 
 /** Rows an exported table gets where neither the file nor its configuration limits the context. */
@@ -76,13 +91,7 @@ async function rotaryTables(
 ): Promise<{ cos: TensorInfo; sin: TensorInfo }> {
   if (rotary.frequencies.kind === "table") {
     const { cos, sin } = rotary.frequencies;
-    const info = ({ digest, dtype, dims, bytes }: typeof cos): TensorInfo => ({
-      name: "",
-      dtype,
-      dims,
-      data: { kind: "file", path: repository.blobs.path(digest), offset: 0, length: bytes },
-    });
-    return { cos: info(cos), sin: info(sin) };
+    return { cos: placeTensor(repository, cos), sin: placeTensor(repository, sin) };
   }
   const positions = Array.from({ length: document.contextLength ?? DEFAULT_POSITIONS }, (_, position) => position);
   const { cos, sin } = rotaryRows(rotary, positions, null);

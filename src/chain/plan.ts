@@ -1,5 +1,6 @@
+import type { LowRankFactors } from "../blocks/adapter.ts";
 import type { Digest, Port, RotarySpec } from "../blocks/block.ts";
-import type { BlockChain, ChainPart, ChainStep } from "./chain.ts";
+import { factorTensors, type BlockChain, type ChainPart, type ChainStep } from "./chain.ts";
 import { orderStages, type Stage } from "./stages.ts";
 
 /** Many chains together: what is loaded, once each, and in which order a batch of all of them walks through it. */
@@ -17,8 +18,11 @@ export interface PlannedChain {
 }
 
 export type WalkStep =
-  /** `rotary` belongs to this chain's use of the segment: chains with other angles may share the weights. */
-  { kind: "segment"; segment: number; rotary: RotarySpec | null } | { kind: "core"; layer: number };
+  /**
+   * `rotary` and `adapter` belong to this chain's use of the segment: chains with other angles or other low-rank
+   * additions share the weights. `adapter` counts `Segment.adapters` from 1; 0 adds nothing.
+   */
+  { kind: "segment"; segment: number; rotary: RotarySpec | null; adapter: number } | { kind: "core"; layer: number };
 
 /** Consecutive parts that exactly the same places of the same chains use: one runtime session. */
 export interface Segment {
@@ -28,6 +32,9 @@ export interface Segment {
   chains: number[];
   inputs: Port[];
   outputs: Port[];
+  /** What chains add to the segment's projections, each different set once: per part, its factors. */
+  adapters: LowRankFactors[][][];
+  /** Of weights, graphs and factors, every blob once. */
   bytes: number;
 }
 
@@ -41,8 +48,8 @@ export function planChains(chains: BlockChain[]): Plan {
   const segments = new Map<Digest, Segment>();
   const planned = chains.map((chain, index) => ({ chain, walk: walkOf(chain, index, fused, segments) }));
   const list = [...segments.values()];
-  const tensors = new Map(list.flatMap((segment) => segment.parts.flatMap(blobBytes)));
-  const bytes = [...tensors.values()].reduce((sum, size) => sum + size, 0);
+  for (const segment of list) segment.bytes = bytesOf([segment]);
+  const bytes = bytesOf(list);
   return { chains: planned, segments: list, stages: orderStages(planned.map((one) => segmentIds(one.walk))), bytes };
 }
 
@@ -88,7 +95,7 @@ function walkOf(
     const segment = segments.get(step.part.graph) ?? newSegment(segments.size, parts);
     segments.set(step.part.graph, segment);
     if (segment.chains.at(-1) !== index) segment.chains.push(index);
-    walk.push({ kind: "segment", segment: segment.id, rotary: rotaryOf(parts) });
+    walk.push({ kind: "segment", segment: segment.id, rotary: rotaryOf(parts), adapter: adapterOf(segment, parts) });
   }
   return walk;
 }
@@ -98,9 +105,17 @@ function rotaryOf(parts: ChainPart[]): RotarySpec | null {
   return parts.find((part) => part.rotary)?.rotary ?? null;
 }
 
+function adapterOf({ adapters }: Segment, parts: ChainPart[]): number {
+  const own = parts.map(({ factors }) => factors);
+  if (own.every((factors) => factors.length === 0)) return 0;
+  const key = JSON.stringify(own);
+  const known = adapters.findIndex((adapter) => JSON.stringify(adapter) === key);
+  return known === -1 ? adapters.push(own) : known + 1;
+}
+
 function newSegment(id: number, parts: ChainPart[]): Segment {
-  const bytes = [...new Map(parts.flatMap(blobBytes)).values()].reduce((sum, size) => sum + size, 0);
-  return { id, parts, chains: [], inputs: segmentInputs(parts), outputs: segmentOutputs(parts), bytes };
+  const ports = { inputs: segmentInputs(parts), outputs: segmentOutputs(parts) };
+  return { id, parts, chains: [], ...ports, adapters: [], bytes: 0 };
 }
 
 /** A part's `hidden` comes from outside the segment only while no part before it has given `hidden_out`. */
@@ -120,8 +135,14 @@ function segmentOutputs(parts: ChainPart[]): Port[] {
   return [...outputs.values()];
 }
 
-function blobBytes(part: ChainPart): [Digest, number][] {
-  return [[part.graph, part.graphBytes], ...part.tensors.map(({ digest, bytes }): [Digest, number] => [digest, bytes])];
+function bytesOf(segments: Segment[]): number {
+  const blobs = new Map<Digest, number>();
+  for (const { parts, adapters } of segments) {
+    for (const part of parts) blobs.set(part.graph, part.graphBytes);
+    const tensors = [...parts.flatMap((part) => part.tensors), ...factorTensors(adapters.flat(2))];
+    for (const { digest, bytes } of tensors) blobs.set(digest, bytes);
+  }
+  return [...blobs.values()].reduce((sum, size) => sum + size, 0);
 }
 
 function segmentIds(walk: WalkStep[]): number[] {

@@ -1,3 +1,4 @@
+import type { AdapterDocument } from "../blocks/adapter.ts";
 import type { BlockDocument, BlockPart, CoreSpec, Digest, PortName } from "../blocks/block.ts";
 import type { ChainEntry, ModelDocument } from "../store/model-document.ts";
 import { BlockllmError } from "../support/errors.ts";
@@ -7,6 +8,7 @@ import type { BlockChain, Chain, ChainPart, ChainStep, OpaqueChain } from "./cha
 export interface BlockSource {
   readModel(name: string): Promise<{ name: string; document: ModelDocument }>;
   readBlock(digest: Digest): Promise<BlockDocument>;
+  readAdapter(digest: Digest): Promise<AdapterDocument>;
   blobs: {
     path(digest: Digest): string;
     /** Verified, as are the chunks once the last has come. */
@@ -19,12 +21,16 @@ export interface BlockSource {
 export async function resolveChain(source: BlockSource, wanted: string): Promise<Chain> {
   const { name, document } = await source.readModel(wanted);
   const blocks = await Promise.all(document.chain.map((entry) => source.readBlock(entry.digest)));
+  const adapters = await Promise.all(
+    document.chain.map(async ({ adapter }) => (adapter ? source.readAdapter(adapter.digest) : null)),
+  );
   if (document.opaque) return opaqueChain(name, document, blocks);
 
-  const steps = document.chain.flatMap((entry, index) => blockSteps(entry, blocks[index]!));
+  const steps = document.chain.flatMap((entry, index) => blockSteps(entry, blocks[index]!, adapters[index]!));
   const chain: BlockChain = { kind: "blocks", name, document, steps: numberCores(steps), cores: [] };
   for (const step of chain.steps) if (step.kind === "core") chain.cores.push(step.core);
   checkPorts(chain);
+  checkFactors(chain);
   return chain;
 }
 
@@ -32,19 +38,33 @@ function opaqueChain(name: string, document: ModelDocument, blocks: BlockDocumen
   const [block, ...rest] = blocks;
   const part = block?.parts[0];
   if (!block?.opaque || !part || rest.length > 0) throw invalid(name, "is opaque but has not exactly one opaque block");
-  return { kind: "opaque", name, document, part: { ...part, label: "opaque model", rotary: null }, spec: block.opaque };
+  return {
+    kind: "opaque",
+    name,
+    document,
+    part: { ...part, label: "opaque model", rotary: null, factors: [] },
+    spec: block.opaque,
+  };
 }
 
-function blockSteps(entry: ChainEntry, block: BlockDocument): ChainStep[] {
+function blockSteps(entry: ChainEntry, block: BlockDocument, adapter: AdapterDocument | null): ChainStep[] {
   const place = entry.layer === null ? block.kind : `${block.kind} of layer ${entry.layer}`;
-  const steps = block.parts.map((part): ChainStep => ({ kind: "part", part: chainPart(part, block, place) }));
+  const steps = block.parts.map((part): ChainStep => ({
+    kind: "part",
+    part: chainPart(part, block, { place, adapter }),
+  }));
   if (block.core) steps.splice(1, 0, { kind: "core", layer: 0, core: block.core });
   return steps;
 }
 
-function chainPart(part: BlockPart, block: BlockDocument, place: string): ChainPart {
+function chainPart(
+  part: BlockPart,
+  block: BlockDocument,
+  { place, adapter }: { place: string; adapter: AdapterDocument | null },
+): ChainPart {
   const label = part.role === "main" ? place : `${place} (${part.role})`;
-  return { ...part, label, rotary: width(part.inputs, "cos") === null ? null : block.rotary };
+  const factors = adapter?.parts.find(({ role }) => role === part.role)?.factors ?? [];
+  return { ...part, label, rotary: width(part.inputs, "cos") === null ? null : block.rotary, factors };
 }
 
 function numberCores(steps: ChainStep[]): ChainStep[] {
@@ -93,6 +113,22 @@ function passCore(chain: BlockChain, step: { layer: number; core: CoreSpec }, av
   join(chain, { maker, width: kvHeads * headSize }, "k", available);
   join(chain, { maker, width: kvHeads * valueHeadSize }, "v", available);
   available.set("o", { width: heads * valueHeadSize, maker });
+}
+
+/** Factors that do not fit would be refused by ONNX Runtime in words that name neither model nor projection. */
+function checkFactors({ name, steps }: BlockChain): void {
+  for (const step of steps) {
+    if (step.kind === "core") continue;
+    const { label, tensors, factors } = step.part;
+    for (const { weight, down, up } of factors) {
+      const fits = down.dims.length === 2 && up.dims.length === 2 && down.dims[1] === up.dims[0];
+      if (!fits || !tensors.some((tensor) => tensor.name === weight))
+        throw invalid(
+          name,
+          `the adapter of "${label}" adds [${down.dims.join(", ")}]·[${up.dims.join(", ")}] to ${weight}, which does not fit`,
+        );
+    }
+  }
 }
 
 function join(chain: BlockChain, taker: { maker: string; width: number }, name: PortName, available: Available): void {

@@ -36,12 +36,13 @@ export async function openWholeModel(
     tensors: [],
     label: path,
     rotary: null,
+    factors: [],
   } as const;
   const chain: OpaqueChain = {
     kind: "opaque",
     name: path,
     document: { vocabSize: options.vocabSize } as ModelDocument,
-    part: { ...part, inputs: [], outputs: [], tensors: [] },
+    part: { ...part, inputs: [], outputs: [], tensors: [], factors: [] },
     spec,
   };
   const source = { blobs: { path: () => graph } } as unknown as BlockSource;

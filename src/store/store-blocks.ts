@@ -1,5 +1,6 @@
 import { createReadStream, statSync } from "node:fs";
 
+import type { AdapterDocument, AdapterEntry, AdapterPart } from "../blocks/adapter.ts";
 import type { BlockDocument, BlockPart, RotarySpec, TensorEntry } from "../blocks/block.ts";
 import type { CutBlock } from "../blocks/cut-model.ts";
 import { withWeights, type EmittedPart } from "../blocks/emit-part.ts";
@@ -10,9 +11,9 @@ import { digestBytes, digestHex } from "../fingerprint/digest.ts";
 import type { OnnxModel, TensorInfo } from "../onnx/model.ts";
 import { writeModel } from "../onnx/write-model.ts";
 import type { BlobStore } from "./blob-store.ts";
-import { MEDIA_TYPES } from "./descriptor.ts";
+import { type Descriptor, MEDIA_TYPES } from "./descriptor.ts";
 import type { ChainEntry, ModelDocument } from "./model-document.ts";
-import { blockReferences } from "./references.ts";
+import { adapterReferences, blockReferences } from "./references.ts";
 import type { Repository } from "./repository.ts";
 import type { SourceModel } from "./source-folder.ts";
 
@@ -34,6 +35,7 @@ interface Draft {
   layer: number | null;
   document: BlockDocument;
   graphs: Uint8Array[];
+  adapter: AdapterDocument | null;
 }
 
 interface DrawnPart {
@@ -50,7 +52,7 @@ export async function storeBlocks(
   blocks: (TakenApart & { kind: "cut" })["blocks"],
 ): Promise<ChainEntry[]> {
   const weights = blocks.flatMap(({ cut, parts }) => [
-    ...parts.flatMap((part) => [...part.weights.values()]),
+    ...parts.flatMap((part) => [...part.weights.values(), ...part.factors.flatMap(({ down, up }) => [down, up])]),
     ...tableWeights(cut),
   ]);
   const placed = await storeWeights(context, weights);
@@ -64,7 +66,12 @@ export async function storeBlocks(
       rotary: rotaryOf(cut, placed),
       opaque: null,
     };
-    return { layer: cut.layer, document, graphs: drawn.map(({ graph }) => graph) };
+    return {
+      layer: cut.layer,
+      document,
+      graphs: drawn.map(({ graph }) => graph),
+      adapter: drawAdapter(parts, placed),
+    };
   });
   return await storeDrafts(context, drafts);
 }
@@ -88,7 +95,7 @@ export async function storeOpaque(
     rotary: null,
     opaque: spec,
   };
-  return await storeDrafts(context, [{ layer: null, document, graphs: [graph] }]);
+  return await storeDrafts(context, [{ layer: null, document, graphs: [graph], adapter: null }]);
 }
 
 /** Constants up to this size stay in the graph. */
@@ -145,6 +152,25 @@ function drawPart(part: EmittedPart, placed: Map<string, Placed>): DrawnPart {
   return drawGraph(part, { model, tensors });
 }
 
+function drawAdapter(parts: EmittedPart[], placed: Map<string, Placed>): AdapterDocument | null {
+  const drawn = parts.flatMap(({ role, factors }): AdapterPart[] =>
+    factors.length === 0
+      ? []
+      : [
+          {
+            role,
+            factors: factors.map(({ weight, down, up, scale }) => ({
+              weight,
+              down: { name: "down", ...placed.get(describeWeight(down))!, dims: down.dims },
+              up: { name: "up", ...placed.get(describeWeight(up))!, dims: up.dims },
+              scale,
+            })),
+          },
+        ],
+  );
+  return drawn.length === 0 ? null : { version: 1, parts: drawn };
+}
+
 function drawGraph(
   ports: Pick<BlockPart, "role" | "inputs" | "outputs">,
   { model, tensors }: { model: OnnxModel; tensors: TensorEntry[] },
@@ -173,16 +199,36 @@ async function storeDrafts({ repository, blobs, signal }: StoreContext, drafts: 
   await blobs.putMany(sources, signal === undefined ? {} : { signal });
   const documents = drafts.map(({ document }) => document);
   const stored = await repository.putBlocks(documents, signal);
-  return drafts.map(({ document, layer }, i) => ({
-    kind: document.kind,
-    layer,
-    digest: stored[i]!.digest,
-    bytes: blockBytes(document),
-  }));
+  const adapters = await storeAdapters(repository, drafts, signal);
+  return drafts.map((draft, i) => {
+    const adapter = adapters.get(draft);
+    return {
+      kind: draft.document.kind,
+      layer: draft.layer,
+      digest: stored[i]!.digest,
+      bytes: bytesOf(blockReferences(draft.document)),
+      ...(adapter === undefined ? {} : { adapter }),
+    };
+  });
 }
 
-function blockBytes(document: BlockDocument): number {
-  const blobs = new Map(blockReferences(document).map(({ digest, size }) => [digest, size]));
+async function storeAdapters(
+  repository: Repository,
+  drafts: Draft[],
+  signal: AbortSignal | undefined,
+): Promise<Map<Draft, AdapterEntry>> {
+  const adapted = drafts.filter((draft): draft is Draft & { adapter: AdapterDocument } => draft.adapter !== null);
+  const stored = await repository.putAdapters(
+    adapted.map(({ adapter }) => adapter),
+    signal,
+  );
+  return new Map(
+    adapted.map((draft, i) => [draft, { digest: stored[i]!.digest, bytes: bytesOf(adapterReferences(draft.adapter)) }]),
+  );
+}
+
+function bytesOf(references: Descriptor[]): number {
+  const blobs = new Map(references.map(({ digest, size }) => [digest, size]));
   return [...blobs.values()].reduce((sum, size) => sum + size, 0);
 }
 

@@ -47,14 +47,17 @@ describe("one set of weights through several exporters", () => {
     expect([...ours!.keys()].toSorted()).toEqual([...theirs!.keys()].toSorted());
   });
 
-  it("an adapter in the graph or in a file of its own keeps every tensor of the base", async () => {
-    const beside = await split.tensors(LORA_FILE);
-    expect([...(await split.tensors(LLAMA_FP32[0]!)).keys()].filter((digest) => !beside.has(digest))).toEqual([]);
-    const [adapted, base] = [await split.tensors(LLAMA_LORA), await split.tensors(LLAMA_FP32[0]!)];
-    expect([...base.keys()].filter((digest) => !adapted.has(digest))).toEqual([]);
-    expect(adapted.size).toBeGreaterThan(base.size);
-    const [finance, deskBase] = [await split.tensors(genai("finance-lora")), await split.tensors(genai("base"))];
-    expect([...deskBase.keys()].filter((digest) => !finance.has(digest))).toEqual([]);
+  it.each([
+    [LLAMA_LORA, LLAMA_FP32[0]!],
+    [LORA_FILE, LLAMA_FP32[0]!],
+    [genai("finance-lora"), genai("base")],
+  ])("%s, whose adapter was left apart, is the blocks of %s and an adapter", (adapted, base) => {
+    expect(split.differing(adapted, base)).toEqual([]);
+    const { chain, recognised } = split.models.get(adapted)!.document;
+    expect(chain.filter(({ adapter }) => adapter).map(({ kind }) => kind)).toContain("attention");
+    expect(chain.every(({ adapter, bytes }) => adapter === undefined || adapter.bytes < bytes)).toBe(true);
+    expect(recognised.join()).toMatch(/LoRA of rank \d+ on \d+ projections/);
+    expect(split.models.get(base)!.document.chain.filter(({ adapter }) => adapter)).toEqual([]);
   });
 });
 

@@ -175,3 +175,61 @@ describe("columns", () => {
     expect(rows.left(rows.add("columns", [norm], { width: 2, columns: [0, 1] })).at(-1)).toBe("columns");
   });
 });
+
+describe("a LoRA left in the graph", () => {
+  const matrix = (rows: number, columns: number): RowNode["weights"][string] =>
+    computedWeight(numbers(7, rows * columns), [rows, columns], "float32");
+  const linear = ({ add }: Rows, x: number, [from, to]: [number, number], attributes = {}): number =>
+    add("linear", [x], { width: to, weights: { weight: matrix(from, to) }, ...attributes });
+  const low = (rows: Rows, rank = 2): number => linear(rows, linear(rows, rows.x, [WIDTH, rank]), [rank, WIDTH]);
+
+  it.each<[string, (rows: Rows) => number]>([
+    ["W·x + B·A·x", (rows) => rows.binary(linear(rows, rows.x, [WIDTH, WIDTH]), "Add", low(rows))],
+    ["B·A·x + W·x", (rows) => rows.binary(low(rows), "Add", linear(rows, rows.x, [WIDTH, WIDTH]))],
+    [
+      "W·x + s·B·A·x",
+      (rows) => rows.binary(linear(rows, rows.x, [WIDTH, WIDTH]), "Add", rows.scalar(low(rows), "Mul", 2)),
+    ],
+  ])("%s", (_, build) => {
+    const rows = new Rows();
+    expect(rows.left(build(rows))).toEqual(["core", "linear weight down up"]);
+  });
+
+  it("behind a bias stays before it", () => {
+    const rows = new Rows();
+    const biased = rows.vector(linear(rows, rows.x, [WIDTH, WIDTH]), "Add");
+    expect(rows.left(rows.binary(biased, "Add", low(rows)))).toEqual([
+      "core",
+      "linear weight down up",
+      "vector Add operand",
+    ]);
+  });
+
+  it("keeps its rank when columns are taken from the sum", () => {
+    const rows = new Rows();
+    const sum = rows.binary(linear(rows, rows.x, [WIDTH, WIDTH]), "Add", low(rows));
+    const { program, ids } = simplify(rows.program, [rows.add("columns", [sum], { width: 3, columns: [1, 2, 5] })]);
+    const taken = program.node([...ids.values()].at(-1)!);
+    expect([taken.weights["weight"]!.dims, taken.weights["down"]!.dims, taken.weights["up"]!.dims]).toEqual([
+      [WIDTH, 3],
+      [WIDTH, 2],
+      [2, 3],
+    ]);
+  });
+
+  it.each<[string, (rows: Rows) => number]>([
+    [
+      "of another row",
+      (rows) => rows.binary(linear(rows, rows.unary(rows.x, "Exp"), [WIDTH, WIDTH]), "Add", low(rows)),
+    ],
+    ["too wide to be low", (rows) => rows.binary(linear(rows, rows.x, [WIDTH, WIDTH]), "Add", low(rows, 5))],
+    ["that is subtracted", (rows) => rows.binary(linear(rows, rows.x, [WIDTH, WIDTH]), "Sub", low(rows))],
+    [
+      "beside rows that are rounded together",
+      (rows) => rows.binary(linear(rows, rows.x, [WIDTH, WIDTH], { dynamic: true }), "Add", low(rows)),
+    ],
+  ])("is none %s", (_, build) => {
+    const rows = new Rows();
+    expect(rows.left(build(rows)).filter((node) => node.includes("down"))).toEqual([]);
+  });
+});

@@ -34,6 +34,7 @@ function part(name: string, inputs: PortName[], outputs: PortName[]): ChainPart 
     outputs: outputs.map(port),
     tensors,
     rotary: null,
+    factors: [],
   };
 }
 

@@ -54,6 +54,7 @@ function sourceOf(blocks: BlockDocument[], more: Partial<ModelDocument> = {}): B
   return {
     readModel: async (name) => ({ name, document: { vocabSize: 16, opaque: false, chain, ...more } as ModelDocument }),
     readBlock: async (digest: Digest) => blocks[Number(digest.slice(7))]!,
+    readAdapter: async () => ({ version: 1, parts: [] }),
     blobs: {
       path: (digest) => `/blobs/${digest}`,
       read: async () => new Uint8Array(),

@@ -1,6 +1,7 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import proto from "onnx-proto";
+import type { AdapterEntry, AdapterPart, LowRankFactors } from "../../src/blocks/adapter.ts";
 import type { BlockDocument, CoreSpec, Port, PortName, RotarySpec, TensorEntry } from "../../src/blocks/block.ts";
 import type { ChainEntry, ModelDocument } from "../../src/store/model-document.ts";
 import type { Repository } from "../../src/store/repository.ts";
@@ -23,6 +24,13 @@ export interface TinyModel {
   layers: number[];
   embeddingSeed?: number;
   endTokens?: number[];
+  /** Low-rank factors on these projections of every layer, "part/weight"; equal seeds are equal factors in equal places. */
+  adapter?: {
+    seed: number;
+    rank: number;
+    weights: ("in/q0" | "in/v" | "out/projected" | "main/down")[];
+    spread?: number;
+  };
   shape?: Partial<TinyShape>;
   /** false, for whole models only: queries and keys are not rotated, and no cos and sin are fed. */
   rotary?: boolean;
@@ -58,7 +66,15 @@ export async function putTinyModel(repository: Repository, model: TinyModel): Pr
       (sum, part) => sum + part.graphBytes + part.tensors.reduce((s, t) => s + t.bytes, 0),
       0,
     );
-    chain.push({ kind, layer, digest: (await repository.putBlock(block)).digest, bytes });
+    const entry = { kind, layer, digest: (await repository.putBlock(block)).digest, bytes };
+    const adapter =
+      layer === null || !model.adapter
+        ? null
+        : await putAdapter(repository, block, {
+            ...model.adapter,
+            seed: model.adapter.seed + layer * 1000,
+          });
+    chain.push(adapter === null ? entry : { ...entry, adapter });
   };
   await put("embedding", null, await storeBlock(repository, "embedding", [embeddingPart(shape, seed)], shape));
   for (const [layer, layerSeed] of model.layers.entries()) {
@@ -87,6 +103,35 @@ export async function putTinyModel(repository: Repository, model: TinyModel): Pr
   };
   await repository.putModel(model.name, document);
   return document;
+}
+
+async function putAdapter(
+  repository: Repository,
+  block: BlockDocument,
+  { seed, rank, weights, spread = 0.3 }: NonNullable<TinyModel["adapter"]>,
+): Promise<AdapterEntry | null> {
+  const store = async (name: string, dims: [number, number], ownSeed: number): Promise<TensorEntry> => {
+    const values = randomValues(dims[0] * dims[1], ownSeed, spread);
+    const { digest, size } = await repository.blobs.put(bytesOf(values), "application/vnd.blockllm.tensor.v1");
+    return { name, digest, dtype: "float32", dims, bytes: size };
+  };
+  const parts: AdapterPart[] = [];
+  for (const { role, tensors } of block.parts) {
+    const adapted = tensors.filter(({ name }) => weights.some((weight) => `${weight}.weight` === `${role}/${name}`));
+    const factors: LowRankFactors[] = [];
+    for (const [at, { name, dims }] of adapted.entries())
+      factors.push({
+        weight: name,
+        down: await store("down", [dims[0]!, rank], seed + at + 0.01),
+        up: await store("up", [rank, dims[1]!], seed + at + 0.02),
+        scale: 0.5,
+      });
+    if (factors.length > 0) parts.push({ role, factors });
+  }
+  if (parts.length === 0) return null;
+  const [stored] = await repository.putAdapters([{ version: 1, parts }]);
+  const bytes = parts.flatMap(({ factors }) => factors).reduce((sum, { down, up }) => sum + down.bytes + up.bytes, 0);
+  return { digest: stored!.digest, bytes };
 }
 
 /** The same network as exporters write it: one graph with `past.N.key|value` in and `present.N.key|value` out. */

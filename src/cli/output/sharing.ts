@@ -21,7 +21,7 @@ export function printSharing(report: Omit<SharingReport, "pairs" | "tiers"> & { 
 export function printBlocks(blocks: BlockSharing[]): string {
   return renderTable(
     [{ head: "block" }, { head: "digest" }, { head: "size", align: "right" }, { head: "shared with" }],
-    blocks.map((block) => [nameOf(block), shortDigest(block.digest), formatBytes(block.bytes), sharingOf(block)]),
+    blocks.map((block) => [nameOf(block), shortDigest(block.digest), sizeOf(block), sharingOf(block)]),
   );
 }
 
@@ -96,6 +96,10 @@ function printMap(models: ModelSharing[]): string {
 
 function nameOf({ kind, layer }: BlockSharing): string {
   return layer === null ? kind : `${kind} ${layer}`;
+}
+
+function sizeOf({ bytes, adapter }: BlockSharing): string {
+  return adapter === undefined ? formatBytes(bytes) : `${formatBytes(bytes)} + adapter ${formatBytes(adapter.bytes)}`;
 }
 
 function sharingOf({ shared_with, shared_tensor_bytes }: BlockSharing): string {

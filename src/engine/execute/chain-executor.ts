@@ -1,5 +1,6 @@
 import { Tensor } from "onnxruntime-node";
 import type { Port, RotarySpec } from "../../blocks/block.ts";
+import { ADAPTER_INPUT } from "../../chain/attach-factors.ts";
 import type { Plan, Segment } from "../../chain/plan.ts";
 import type { BlockSource } from "../../chain/resolve-chain.ts";
 import { SequenceCache } from "../kv/sequence-cache.ts";
@@ -150,6 +151,7 @@ export class ChainExecutor implements Executor {
     const rowCount = ranges.reduce((sum, range) => sum + range.count, 0);
     const feeds: Record<string, Tensor> = {};
     for (const port of segment.inputs) feeds[port.name] = feedPort(port, { standing, ranges, rowCount }, step);
+    if (segment.adapters.length > 0) feeds[ADAPTER_INPUT] = new Tensor("int64", adapterRows(standing), [1, rowCount]);
     const outputs = await this.#sessions.run(segment.id, feeds);
 
     for (const port of segment.outputs) {
@@ -218,6 +220,13 @@ function feedPort(
     default:
       return new Tensor("float32", step.values.take(port.name, port.width, ranges), [1, rowCount, port.width]);
   }
+}
+
+/** The adapter of every row, in the order of the rows. */
+function adapterRows(standing: Standing[]): BigInt64Array {
+  return BigInt64Array.from(
+    standing.flatMap(({ member, rows }) => Array.from({ length: rows.count }, () => BigInt(member.adapter))),
+  );
 }
 
 function singleRows(standing: Standing): Standing[] {

@@ -9,6 +9,8 @@ export interface WalkStage {
 
 export interface StageMember {
   rotary: RotarySpec | null;
+  /** Which of the segment's adapters the chain's rows take, from 1; 0: none. */
+  adapter: number;
   /** The core that follows the segment in this chain. */
   core: { layer: number; spec: CoreSpec } | null;
   /** No core is left: only rows whose logits are asked go on. */
@@ -30,7 +32,8 @@ function membersOf({ chain, walk }: PlannedChain, rotaries: Map<string, RotarySp
     if (step.kind === "core") return [];
     const next = walk[at + 1];
     const core = next?.kind === "core" ? { layer: next.layer, spec: chain.cores[next.layer]! } : null;
-    return [{ rotary: step.rotary && oneOf(rotaries, step.rotary), core, tail: at > lastCore }];
+    const rotary = step.rotary && oneOf(rotaries, step.rotary);
+    return [{ rotary, adapter: step.adapter, core, tail: at > lastCore }];
   });
 }
 

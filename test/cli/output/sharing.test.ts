@@ -29,6 +29,7 @@ it("lists blocks with whom they are shared, or what of them is", () => {
       digest: digest("a1"),
       bytes: 1000,
       shared_with: ["legal", "hr"],
+      adapter: { digest: digest("c3"), bytes: 20 },
       shared_tensor_bytes: 1000,
     },
     { kind: "mlp", layer: 0, digest: digest("b2"), bytes: 2000, shared_with: [], shared_tensor_bytes: 500 },
@@ -39,7 +40,7 @@ it("lists blocks with whom they are shared, or what of them is", () => {
       .map((line) => line.replaceAll(/ +/g, " ")),
   ).toEqual([
     "block digest size shared with",
-    "embedding a1a1a1a1a1a1 1.00 kB legal, hr",
+    "embedding a1a1a1a1a1a1 1.00 kB + adapter 20 B legal, hr",
     "mlp 0 b2b2b2b2b2b2 2.00 kB 500 B of its tensors",
   ]);
 });
