@@ -41,10 +41,10 @@ export interface Segment {
 /**
  * Every distinct part goes into exactly one segment. Parts a and b with no core between them share a segment iff every
  * a in any chain is followed by b and every b is preceded by a. A head stays alone: it runs on fewer rows than what is
- * before it.
+ * before it. `fuse: false` keeps every part a segment of its own, for those who look between them.
  */
-export function planChains(chains: BlockChain[]): Plan {
-  const fused = fusedPairs(chains);
+export function planChains(chains: BlockChain[], { fuse = true } = {}): Plan {
+  const fused = fuse ? fusedPairs(chains) : new Map<Digest, Digest>();
   const segments = new Map<Digest, Segment>();
   const planned = chains.map((chain, index) => ({ chain, walk: walkOf(chain, index, fused, segments) }));
   const list = [...segments.values()];
