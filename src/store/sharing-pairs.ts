@@ -18,6 +18,8 @@ export interface Divergence {
   b: string;
   layer: number | null;
   kind: BlockKind | null;
+  /** Bytes of the blobs that both refer to, tokenizer and configuration included. */
+  shared_bytes: number;
 }
 
 /** Each block of a model with the first other model that has it: as many pairs as blocks saved, not as all couples. */
@@ -37,9 +39,41 @@ export function pairEqualBlocks(models: StoredModel[]): Pair[] {
 
 /** Every couple of models once. From the first difference on, no key-value page of one can serve the other. */
 export function compareChains(models: StoredModel[]): Divergence[] {
+  const shared = countSharedBytes(models);
   return models.flatMap((a, at) =>
-    models.slice(at + 1).map((b) => ({ a: a.name, b: b.name, ...firstDifference(a, b) })),
+    models.slice(at + 1).map((b, after) => ({
+      a: a.name,
+      b: b.name,
+      ...firstDifference(a, b),
+      shared_bytes: shared[at * models.length + at + 1 + after]!,
+    })),
   );
+}
+
+/** For models i < j at [i · models + j]. Blob by blob over who has it: the chains of hundreds of models are not compared in couples. */
+function countSharedBytes(models: StoredModel[]): Float64Array {
+  const owners = new Map<Digest, { bytes: number; models: number[] }>();
+  for (const [at, model] of models.entries()) {
+    for (const [digest, bytes] of blobsOf(model)) {
+      const known = owners.get(digest);
+      if (known) known.models.push(at);
+      else owners.set(digest, { bytes, models: [at] });
+    }
+  }
+  const shared = new Float64Array(models.length ** 2);
+  for (const { bytes, models: having } of owners.values()) {
+    for (const [place, a] of having.entries()) {
+      for (const b of having.slice(place + 1)) shared[a * models.length + b]! += bytes;
+    }
+  }
+  return shared;
+}
+
+/** Every blob that a model refers to, itself included, with its bytes. */
+export function blobsOf({ digest, size, manifest }: StoredModel): Map<Digest, number> {
+  const blobs = new Map<Digest, number>([[digest, size]]);
+  for (const blob of [manifest.config, ...manifest.layers]) blobs.set(blob.digest, blob.size);
+  return blobs;
 }
 
 function firstDifference(

@@ -3,7 +3,7 @@ import { MEDIA_TYPES } from "./descriptor.ts";
 import type { ChainEntry } from "./model-document.ts";
 import { blockReferences } from "./references.ts";
 import type { Repository, StoredModel } from "./repository.ts";
-import { compareChains, type Divergence, type Pair, pairEqualBlocks } from "./sharing-pairs.ts";
+import { blobsOf, compareChains, type Divergence, type Pair, pairEqualBlocks } from "./sharing-pairs.ts";
 
 /** What `dedupe` reports: the keys are its stable JSON. Bytes are counted exactly, blob by blob. */
 export interface SharingReport {
@@ -104,12 +104,6 @@ function countUsage(models: StoredModel[]): Usage {
     }
   }
   return usage;
-}
-
-function blobsOf({ digest, size, manifest }: StoredModel): Map<Digest, number> {
-  const blobs = new Map<Digest, number>([[digest, size]]);
-  for (const blob of [manifest.config, ...manifest.layers]) blobs.set(blob.digest, blob.size);
-  return blobs;
 }
 
 async function describeModel(

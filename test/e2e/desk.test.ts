@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { DESK, DESK_MODELS, makeWorkplace, removeWorkplace, run, runError, runJson } from "./blockllm.ts";
@@ -21,6 +21,7 @@ interface Sharing {
   ratio: number;
   tiers: { exact: { blocks: number; saved_bytes: number } };
   first_divergence: { a: string; b: string; layer: number | null; kind: string }[];
+  serving: { shared_bytes: number; separate_bytes: number };
   gate?: { passed: boolean };
 }
 
@@ -117,6 +118,35 @@ describe("dedupe", () => {
     const missed = await run(folder, "--json", "dedupe", "--fail-under", "50");
     expect(missed.code).toBe(3);
     expect((JSON.parse(missed.stdout) as Sharing).gate).toMatchObject({ passed: false });
+  });
+
+  it("writes a page for people, and over nothing but such a page", async () => {
+    const { gate, serving } = await runJson<Sharing>(
+      folder,
+      "dedupe",
+      "--report",
+      "sharing.html",
+      "--fail-under",
+      "1.1",
+    );
+    expect(gate).toMatchObject({ passed: true });
+    expect(serving.shared_bytes).toBeLessThan(serving.separate_bytes / 1.5);
+    const page = readFileSync(join(folder, "sharing.html"), "utf8");
+    expect(page).toMatch(/^<!doctype html>/);
+    for (const name of DESK_MODELS) expect(page).toContain(`<th scope="row">${name}</th>`);
+    const again = await run(folder, "--quiet", "dedupe", "--report", "sharing.html", "--fail-under", "50");
+    expect(again.code).toBe(3);
+    expect(readFileSync(join(folder, "sharing.html"), "utf8")).toContain('class="failed"');
+
+    writeFileSync(join(folder, "thesis.html"), "<p>do not touch</p>");
+    expect(await runError(folder, "dedupe", "--report", "thesis.html")).toMatchObject({ exit: 2, code: "usage" });
+    expect(await runError(folder, "dedupe", "--report", ".")).toMatchObject({ exit: 2, code: "usage" });
+    expect(await runError(folder, "dedupe", "--report", "nowhere/x.html")).toMatchObject({
+      exit: 1,
+      code: "io_failed",
+    });
+    expect(readFileSync(join(folder, "thesis.html"), "utf8")).toBe("<p>do not touch</p>");
+    expect(readdirSync(folder).filter((name) => name.startsWith("."))).toEqual([]);
   });
 
   it("looks at some models alone", async () => {

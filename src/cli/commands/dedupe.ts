@@ -1,17 +1,24 @@
+import { resolveChain } from "../../chain/resolve-chain.ts";
+import { type ServingBytes, servingBytes } from "../../chain/serving-bytes.ts";
 import { openRepository } from "../../store/open-repository.ts";
+import type { Repository } from "../../store/repository.ts";
 import { type DifferenceTier, reportTiers, type TieredReport } from "../../store/sharing-tiers.ts";
 import { BlockllmError } from "../../support/errors.ts";
 import { defineCommand } from "../command.ts";
+import { renderReport } from "../output/html/report.ts";
 import { printSharing } from "../output/sharing.ts";
 import { printTiers } from "../output/tiers.ts";
 import { commaSeparated, realNumber } from "../parse-values.ts";
+import { checkReportPath, writeReport } from "../write-report.ts";
 
 interface DedupeOptions {
   failUnder?: number;
   tiers?: DifferenceTier[];
+  report?: string;
 }
 
 export interface Dedupe extends TieredReport {
+  serving: ServingBytes;
   gate?: { passed: boolean; fail_under: number };
 }
 
@@ -31,13 +38,16 @@ export const dedupeCommand = defineCommand<DedupeOptions, Dedupe>({
       help: "exit with 3 when logical bytes / stored bytes is less",
       parse: realNumber("--fail-under", 1, 1000),
     },
+    { flags: "--report <file>", help: "write a page for people: one HTML file that needs nothing else" },
   ],
   examples: [
     "blockllm dedupe",
     "blockllm dedupe support legal hr --fail-under 1.5",
     "blockllm dedupe base support --tiers exact,lowrank",
+    "blockllm dedupe --report sharing.html",
   ],
-  async run({ repositoryPath, signal, progress }, names, { failUnder, tiers = [...DIFFERENCE_TIERS] }) {
+  async run({ repositoryPath, signal, progress }, names, { failUnder, report: page, tiers = [...DIFFERENCE_TIERS] }) {
+    if (page !== undefined) await checkReportPath(page);
     const repository = await openRepository(repositoryPath);
     if (tiers.length > 0) progress.start("comparing blocks");
     const report = await reportTiers(repository, names.length === 0 ? undefined : names, {
@@ -47,8 +57,13 @@ export const dedupeCommand = defineCommand<DedupeOptions, Dedupe>({
       onCompare: ({ blocks, totalBlocks }) => progress.update(`comparing block ${blocks + 1} of ${totalBlocks}`),
     });
     if (tiers.length > 0) progress.succeed(`compared ${report.blocks} blocks`);
-    if (failUnder === undefined) return report;
-    return { ...report, gate: { passed: report.ratio >= failUnder, fail_under: failUnder } };
+    const value: Dedupe = { ...report, serving: await servingOf(repository, report) };
+    if (failUnder !== undefined) value.gate = { passed: report.ratio >= failUnder, fail_under: failUnder };
+    if (page !== undefined) {
+      await writeReport(page, renderReport(value, { madeAt: new Date() }));
+      progress.succeed(`wrote ${page}`);
+    }
+    return value;
   },
   print: (report) => [printSharing(report), ...printTiers(report)].join("\n"),
   verdict({ gate, ratio }) {
@@ -59,6 +74,12 @@ export const dedupeCommand = defineCommand<DedupeOptions, Dedupe>({
     );
   },
 });
+
+async function servingOf(repository: Repository, { per_model }: TieredReport): Promise<ServingBytes> {
+  const chains = [];
+  for (const { name } of per_model) chains.push(await resolveChain(repository, name));
+  return servingBytes(chains);
+}
 
 /** Equal blocks are always counted: naming `exact` alone leaves the others out. */
 function parseTiers(text: string): DifferenceTier[] {

@@ -1,0 +1,35 @@
+import type { Chain } from "./chain.ts";
+import { planChains } from "./plan.ts";
+
+/** Memory for weights, as `serve` loads them. */
+export interface ServingBytes {
+  /** All models from one process: every segment has a runtime session, which packs the weights for itself. */
+  shared_bytes: number;
+  /** A process of its own for every model. */
+  separate_bytes: number;
+  /** Runtime sessions of the shared process: each is one call per step of those that go through it. */
+  sessions: number;
+  per_model: { name: string; bytes: number }[];
+}
+
+/** What serving these models together and apart takes. Keys and values of sequences come on top of both. */
+export function servingBytes(chains: Chain[]): ServingBytes {
+  const together = planChains(chains.filter((chain) => chain.kind === "blocks"));
+  const opaque = chains.filter((chain) => chain.kind === "opaque");
+  const per_model = chains.map((chain) => ({ name: chain.name, bytes: chainBytes(chain) }));
+  return {
+    shared_bytes: sum(together.segments) + sum(opaque.map((chain) => ({ bytes: chainBytes(chain) }))),
+    separate_bytes: sum(per_model),
+    sessions: together.segments.length + opaque.length,
+    per_model,
+  };
+}
+
+function chainBytes(chain: Chain): number {
+  if (chain.kind === "opaque") return sum(chain.document.chain);
+  return sum(planChains([chain]).segments);
+}
+
+function sum(parts: readonly { bytes: number }[]): number {
+  return parts.reduce((total, { bytes }) => total + bytes, 0);
+}
