@@ -5,22 +5,15 @@ import type { Plan, Segment } from "../../chain/plan.ts";
 import type { BlockSource } from "../../chain/resolve-chain.ts";
 import { SequenceCache } from "../kv/sequence-cache.ts";
 import { AttentionCores } from "./attention-core.ts";
-import { layOutBatch, rankChains, type PlacedItem } from "./batch-layout.ts";
+import { layOutBatch, rankChains } from "./batch-layout.ts";
 import type { BatchItem, Executor } from "./executor.ts";
 import { RotaryBatch } from "./rotary-batch.ts";
 import { readRotaryTables } from "./rotary-tables.ts";
 import type { RotaryTable } from "../../chain/rotary-rows.ts";
 import { gatherRows, joinRanges, RowStore, SpareBuffers, type RowRange } from "./row-store.ts";
-import { type SegmentSessions, SessionPool } from "./session-pool.ts";
-import { walkStages, type StageMember, type WalkStage } from "./walk-stages.ts";
-
-/** An item where it stands in one stage. */
-interface Standing {
-  placed: PlacedItem;
-  member: StageMember;
-  /** Its rows of the flat batch that take part. */
-  rows: RowRange;
-}
+import { SessionPool } from "./session-pool.ts";
+import { adapterRows, handOutLogits, singleRows, standingBefore, type Standing } from "./standing.ts";
+import { walkStages, type WalkStage } from "./walk-stages.ts";
 
 /** What flows between the segments of one step. */
 interface StepRows {
@@ -39,7 +32,7 @@ export class ChainExecutor implements Executor {
   readonly #plan: Plan;
   readonly #stages: WalkStage[];
   readonly #rank: number[];
-  readonly #sessions: SegmentSessions;
+  readonly #sessions: SessionPool;
   readonly #cores: AttentionCores;
   readonly #tables: ReadonlyMap<RotarySpec, RotaryTable>;
   readonly #chainOfModel: ReadonlyMap<string, number>;
@@ -50,7 +43,7 @@ export class ChainExecutor implements Executor {
     plan: Plan,
     loaded: {
       stages: WalkStage[];
-      sessions: SegmentSessions;
+      sessions: SessionPool;
       cores: AttentionCores;
       tables: ReadonlyMap<RotarySpec, RotaryTable>;
     },
@@ -66,22 +59,13 @@ export class ChainExecutor implements Executor {
 
   /** Loads every segment once. Errors: blob_missing, repository_invalid, model_unsupported naming the part. */
   static async load(plan: Plan, source: BlockSource, threads: number): Promise<ChainExecutor> {
-    const sessions = await SessionPool.load(plan.segments, source, threads);
-    return await ChainExecutor.over(plan, source, { sessions, threads });
-  }
-
-  /** Runs the segments with sessions that are there already; closes them when it is closed. */
-  static async over(
-    plan: Plan,
-    source: BlockSource,
-    { sessions, threads }: { sessions: SegmentSessions; threads: number },
-  ): Promise<ChainExecutor> {
     const stages = walkStages(plan);
     const tables = await readRotaryTables(stages, source);
     const cores = await AttentionCores.load(
       plan.chains.flatMap(({ chain }) => chain.cores),
       threads,
     );
+    const sessions = await SessionPool.load(plan.segments, source, threads);
     return new ChainExecutor(plan, { stages, sessions, cores, tables });
   }
 
@@ -166,7 +150,7 @@ export class ChainExecutor implements Executor {
     for (const port of segment.outputs) {
       const rows = outputs[port.name]!.data as Float32Array;
       if (port.name === "hidden_out") step.values.put("hidden", port.width, ranges, rows);
-      if (port.name === "logits") handOutLogits(rows, port.width, { standing, step });
+      if (port.name === "logits") handOutLogits(rows, port.width, { standing, logits: step.logits });
     }
     if (outputs["q"]) await this.#runCores(outputs, standing, step);
   }
@@ -201,16 +185,6 @@ export class ChainExecutor implements Executor {
   }
 }
 
-/** Items whose chain takes part in the stage with at least one row, in the order of the flat batch. */
-function standingBefore(stage: WalkStage, placed: PlacedItem[]): Standing[] {
-  return placed.flatMap((item) => {
-    const member = stage.members.get(item.chain);
-    if (!member) return [];
-    const rows = member.tail ? item.wanted : item.rows;
-    return rows.count === 0 ? [] : [{ placed: item, member, rows }];
-  });
-}
-
 function feedPort(
   port: Port,
   run: { standing: Standing[]; ranges: RowRange[]; rowCount: number },
@@ -228,36 +202,5 @@ function feedPort(
     }
     default:
       return new Tensor("float32", step.values.take(port.name, port.width, ranges), [1, rowCount, port.width]);
-  }
-}
-
-/** The adapter of every row, in the order of the rows. */
-function adapterRows(standing: Standing[]): BigInt64Array {
-  return BigInt64Array.from(
-    standing.flatMap(({ member, rows }) => Array.from({ length: rows.count }, () => BigInt(member.adapter))),
-  );
-}
-
-function singleRows(standing: Standing): Standing[] {
-  const { start, count } = standing.rows;
-  return Array.from({ length: count }, (_, row) => ({ ...standing, rows: { start: start + row, count: 1 } }));
-}
-
-function handOutLogits(
-  rows: Float32Array,
-  width: number,
-  { standing, step }: { standing: Standing[]; step: StepRows },
-): void {
-  let first = 0;
-  for (const { placed, rows: range } of standing) {
-    const given = rows.subarray(first * width, (first + range.count) * width);
-    first += range.count;
-    if (range.count === placed.wanted.count) {
-      step.logits[placed.index] = given;
-      continue;
-    }
-    if (step.logits[placed.index]!.length === 0)
-      step.logits[placed.index] = new Float32Array(placed.wanted.count * width);
-    step.logits[placed.index]!.set(given, (range.start - placed.wanted.start) * width);
   }
 }

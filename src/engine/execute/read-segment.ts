@@ -1,0 +1,39 @@
+import { basename, dirname } from "node:path";
+import { attachFactors } from "../../chain/attach-factors.ts";
+import { fuseParts } from "../../chain/fuse-parts.ts";
+import type { Segment } from "../../chain/plan.ts";
+import type { BlockSource } from "../../chain/resolve-chain.ts";
+import type { OnnxModel, TensorInfo } from "../../onnx/model.ts";
+import { readModel } from "../../onnx/read-model.ts";
+import { stackFactors } from "./stack-factors.ts";
+
+export interface SegmentModel {
+  /** The segment as one graph. Where it is a single part that no adapter adds to, that part itself. */
+  model: OnnxModel;
+  /** Its parts as they are stored. */
+  plain: OnnxModel[];
+  /** Where the weights that `model` names lie. */
+  folder: string;
+}
+
+/** Joins a segment's parts and what adapters add to them. Weights stay on disk. */
+export async function readSegment(segment: Segment, source: BlockSource): Promise<SegmentModel> {
+  const paths = segment.parts.map((part) => source.blobs.path(part.graph));
+  const plain = await Promise.all(paths.map(readModel));
+  const parts = await Promise.all(plain.map(async (part, at) => withAdapters(part, { segment, at }, source)));
+  return { model: parts.length === 1 ? parts[0]! : fuseParts(parts), plain, folder: dirname(paths[0]!) };
+}
+
+/** Weights by the name of their file, for `writeModel`; null: bytes that lie inside the graph. */
+export function weightPlace({ data }: TensorInfo): { location: string; offset: number; length: number } | null {
+  return data.kind === "file" ? { location: basename(data.path), offset: data.offset, length: data.length } : null;
+}
+
+async function withAdapters(
+  part: OnnxModel,
+  { segment, at }: { segment: Segment; at: number },
+  source: BlockSource,
+): Promise<OnnxModel> {
+  const factors = segment.adapters.map((adapter) => adapter[at]!);
+  return attachFactors(part, await stackFactors(factors, source.blobs));
+}

@@ -1,0 +1,53 @@
+import type { PlacedItem } from "./batch-layout.ts";
+import type { RowRange } from "./row-store.ts";
+import type { StageMember, WalkStage } from "./walk-stages.ts";
+
+/** An item where it stands in one stage. */
+export interface Standing {
+  placed: PlacedItem;
+  member: StageMember;
+  /** Its rows of the flat batch that take part. */
+  rows: RowRange;
+}
+
+/** Items whose chain takes part in the stage with at least one row, in the order of the flat batch. */
+export function standingBefore(stage: WalkStage, placed: PlacedItem[]): Standing[] {
+  return placed.flatMap((item) => {
+    const member = stage.members.get(item.chain);
+    if (!member) return [];
+    const rows = member.tail ? item.wanted : item.rows;
+    return rows.count === 0 ? [] : [{ placed: item, member, rows }];
+  });
+}
+
+/** Each row as an item of its own. */
+export function singleRows(standing: Standing): Standing[] {
+  const { start, count } = standing.rows;
+  return Array.from({ length: count }, (_, row) => ({ ...standing, rows: { start: start + row, count: 1 } }));
+}
+
+/** The adapter of every row, in the order of the rows. */
+export function adapterRows(standing: Standing[]): BigInt64Array {
+  return BigInt64Array.from(
+    standing.flatMap(({ member, rows }) => Array.from({ length: rows.count }, () => BigInt(member.adapter))),
+  );
+}
+
+/** Puts one run's rows [rows, width] where each item's logits belong. */
+export function handOutLogits(
+  rows: Float32Array,
+  width: number,
+  { standing, logits }: { standing: Standing[]; logits: Float32Array[] },
+): void {
+  let first = 0;
+  for (const { placed, rows: range } of standing) {
+    const given = rows.subarray(first * width, (first + range.count) * width);
+    first += range.count;
+    if (range.count === placed.wanted.count) {
+      logits[placed.index] = given;
+      continue;
+    }
+    if (logits[placed.index]!.length === 0) logits[placed.index] = new Float32Array(placed.wanted.count * width);
+    logits[placed.index]!.set(given, (range.start - placed.wanted.start) * width);
+  }
+}
