@@ -11,7 +11,7 @@ import { RotaryBatch } from "./rotary-batch.ts";
 import { readRotaryTables } from "./rotary-tables.ts";
 import type { RotaryTable } from "../../chain/rotary-rows.ts";
 import { gatherRows, joinRanges, RowStore, SpareBuffers, type RowRange } from "./row-store.ts";
-import { SessionPool } from "./session-pool.ts";
+import { type SegmentSessions, SessionPool } from "./session-pool.ts";
 import { adapterRows, handOutLogits, singleRows, standingBefore, type Standing } from "./standing.ts";
 import { walkStages, type WalkStage } from "./walk-stages.ts";
 
@@ -32,7 +32,7 @@ export class ChainExecutor implements Executor {
   readonly #plan: Plan;
   readonly #stages: WalkStage[];
   readonly #rank: number[];
-  readonly #sessions: SessionPool;
+  readonly #sessions: SegmentSessions;
   readonly #cores: AttentionCores;
   readonly #tables: ReadonlyMap<RotarySpec, RotaryTable>;
   readonly #chainOfModel: ReadonlyMap<string, number>;
@@ -43,7 +43,7 @@ export class ChainExecutor implements Executor {
     plan: Plan,
     loaded: {
       stages: WalkStage[];
-      sessions: SessionPool;
+      sessions: SegmentSessions;
       cores: AttentionCores;
       tables: ReadonlyMap<RotarySpec, RotaryTable>;
     },
@@ -59,13 +59,22 @@ export class ChainExecutor implements Executor {
 
   /** Loads every segment once. Errors: blob_missing, repository_invalid, model_unsupported naming the part. */
   static async load(plan: Plan, source: BlockSource, threads: number): Promise<ChainExecutor> {
+    const sessions = await SessionPool.load(plan.segments, source, threads);
+    return await ChainExecutor.over(plan, source, { sessions, threads });
+  }
+
+  /** Runs the segments with sessions that are there already; closes them when it is closed. */
+  static async over(
+    plan: Plan,
+    source: BlockSource,
+    { sessions, threads }: { sessions: SegmentSessions; threads: number },
+  ): Promise<ChainExecutor> {
     const stages = walkStages(plan);
     const tables = await readRotaryTables(stages, source);
     const cores = await AttentionCores.load(
       plan.chains.flatMap(({ chain }) => chain.cores),
       threads,
     );
-    const sessions = await SessionPool.load(plan.segments, source, threads);
     return new ChainExecutor(plan, { stages, sessions, cores, tables });
   }
 

@@ -7,8 +7,16 @@ import { readSegment, weightPlace } from "./read-segment.ts";
 import { isRowInvariant } from "./row-invariance.ts";
 import { runtimeOptions } from "./runtime-options.ts";
 
+/** What an executor runs the segments of its plan with, by their ids. */
+export interface SegmentSessions {
+  /** May rows of several sequences go through it in one run? (row-invariance.ts) */
+  isRowInvariant(segment: number): boolean;
+  run(segment: number, feeds: Record<string, Tensor>): Promise<Record<string, Tensor>>;
+  close(): Promise<void>;
+}
+
 /** One session per segment. Weights are mapped from the repository's blobs, never read into JavaScript. */
-export class SessionPool {
+export class SessionPool implements SegmentSessions {
   readonly #loaded: LoadedSegment[];
 
   private constructor(loaded: LoadedSegment[]) {
@@ -28,7 +36,6 @@ export class SessionPool {
     return pool;
   }
 
-  /** May rows of several sequences go through it in one run? (row-invariance.ts) */
   isRowInvariant(segment: number): boolean {
     return this.#loaded[segment]!.rowInvariant;
   }
