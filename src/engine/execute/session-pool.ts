@@ -1,4 +1,5 @@
 import { InferenceSession, type Tensor } from "onnxruntime-node";
+import { packProjections } from "../../chain/pack-projections.ts";
 import type { Segment } from "../../chain/plan.ts";
 import type { BlockSource } from "../../chain/resolve-chain.ts";
 import { writeModel } from "../../onnx/write-model.ts";
@@ -54,10 +55,11 @@ interface LoadedSegment {
   rowInvariant: boolean;
 }
 
-/** A segment of one part loads as the file it is; one joined in memory finds its weights in the same folder. */
+/** A part that nothing is done to loads as the file it is; a model made in memory finds its weights in the same folder. */
 async function loadSegment(segment: Segment, source: BlockSource, threads: number): Promise<LoadedSegment> {
-  const { model, plain, folder } = await readSegment(segment, source);
+  const { model: read, plain, folder } = await readSegment(segment, source);
   const rowInvariant = plain.every(isRowInvariant);
+  const model = packProjections(read);
   if (plain.length === 1 && model === plain[0]) {
     const path = source.blobs.path(segment.parts[0]!.graph);
     return { session: await InferenceSession.create(path, runtimeOptions(threads)), rowInvariant };
