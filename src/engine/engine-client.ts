@@ -7,6 +7,7 @@ import { engineConfig, type EngineConfig } from "./engine-config.ts";
 import { unpackError, unpackEvent, type FromWorker, type ToWorker, type WorkerStart } from "./engine-messages.ts";
 import type { EngineEvent, EngineRequest, ServedModel } from "./request.ts";
 import type { EngineStats } from "./stats.ts";
+import { WaitingRoom } from "./waiting-room.ts";
 
 export interface EngineOptions extends Partial<EngineConfig> {
   /** The repository's folder. */
@@ -59,7 +60,7 @@ export async function startEngineThread(
 export class EngineClient {
   readonly models: readonly ServedModel[];
   readonly #worker: Worker;
-  readonly #config: EngineConfig;
+  readonly #waiting: WaitingRoom;
   readonly #requests = new Map<
     number,
     { channel: Channel<EngineEvent>; promptTokens: number; completionTokens: number }
@@ -67,7 +68,6 @@ export class EngineClient {
   readonly #statsWaiters = new Map<number, { resolve: (stats: EngineStats) => void; reject: (error: Error) => void }>();
   readonly #exited: Promise<void>;
   #nextId = 1;
-  #running = 0;
   #refusal: BlockllmError | null = null;
   #gone: BlockllmError | null = null;
   #drained: (() => void)[] = [];
@@ -75,7 +75,7 @@ export class EngineClient {
   constructor(worker: Worker, models: readonly ServedModel[], config: EngineConfig) {
     this.models = models;
     this.#worker = worker;
-    this.#config = config;
+    this.#waiting = new WaitingRoom(config.maxQueue);
     worker.on("message", (message: FromWorker) => this.#receive(message));
     worker.on("error", (error) => this.#fail(reasonOf(error)));
     this.#exited = new Promise((resolve) => {
@@ -91,13 +91,8 @@ export class EngineClient {
     const refusal = this.#gone ?? this.#refusal;
     if (refusal) throw refusal;
     checkRequest(request, this.models);
-    const waiting = this.#requests.size - this.#running;
-    if (waiting >= this.#config.maxQueue) {
-      throw new BlockllmError("queue_full", `${waiting} requests are waiting, the limit is ${this.#config.maxQueue}`, {
-        hint: "try again later",
-      });
-    }
     const id = this.#nextId++;
+    this.#waiting.enter(id, request);
     const cancel = (): void => this.#post({ type: "cancel", id });
     const channel = new Channel<EngineEvent>(cancel);
     this.#requests.set(id, { channel, promptTokens: request.tokens.length, completionTokens: 0 });
@@ -130,7 +125,7 @@ export class EngineClient {
   #receive(message: FromWorker): void {
     switch (message.type) {
       case "events":
-        this.#running = message.running;
+        for (const id of message.started) this.#waiting.leave(id);
         for (const [id, event] of message.events) this.#deliver(id, unpackEvent(event));
         return;
       case "stats":
@@ -155,6 +150,7 @@ export class EngineClient {
   #finish(id: number, channel: Channel<EngineEvent>): void {
     channel.close();
     this.#requests.delete(id);
+    this.#waiting.leave(id);
     if (this.#requests.size === 0) for (const resolve of this.#drained.splice(0)) resolve();
   }
 

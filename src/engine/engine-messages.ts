@@ -19,8 +19,8 @@ export type ToWorker =
 export type FromWorker =
   | { type: "ready"; models: ServedModel[] }
   | { type: "failed"; error: PlainError }
-  /** All events of one step, and how many sequences run after it. */
-  | { type: "events"; events: [id: number, event: PlainEvent][]; running: number }
+  /** All events of one step, and the requests that it took out of the queue. */
+  | { type: "events"; events: [id: number, event: PlainEvent][]; started: number[] }
   | { type: "stats"; id: number; stats: EngineStats };
 
 /** Errors lose their class between threads. */
@@ -28,17 +28,21 @@ export interface PlainError {
   code: ErrorCode;
   message: string;
   hint: string | undefined;
+  retryAfterSeconds: number | undefined;
 }
 
 type EndEvent = EngineEvent & { type: "request-end" };
 type PlainEvent = Exclude<EngineEvent, EndEvent> | (Omit<EndEvent, "error"> & { error: PlainError | null });
 
-export function packError({ code, message, hint }: BlockllmError): PlainError {
-  return { code, message, hint };
+export function packError({ code, message, hint, retryAfterSeconds }: BlockllmError): PlainError {
+  return { code, message, hint, retryAfterSeconds };
 }
 
-export function unpackError({ code, message, hint }: PlainError): BlockllmError {
-  return new BlockllmError(code, message, hint === undefined ? {} : { hint });
+export function unpackError({ code, message, hint, retryAfterSeconds }: PlainError): BlockllmError {
+  return new BlockllmError(code, message, {
+    ...(hint === undefined ? {} : { hint }),
+    ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }),
+  });
 }
 
 export function packEvent(event: EngineEvent): PlainEvent {

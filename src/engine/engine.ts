@@ -1,4 +1,5 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
+import { type Clock, systemClock } from "../support/clock.ts";
 import { BlockllmError } from "../support/errors.ts";
 import type { EngineConfig } from "./engine-config.ts";
 import { asEngineError } from "./engine-error.ts";
@@ -16,12 +17,16 @@ export interface EngineParts {
   config: EngineConfig;
   /** Called for every event of every request, in order. */
   report: (id: number, event: EngineEvent) => void;
+  /** Called once a request no longer waits for its first step, or ended before. */
+  onLeftQueue?: (id: number) => void;
+  clock?: Clock;
   weights?: { bytes: number; segments: number };
 }
 
 /** The loop: requests come in by `submit`, `step` moves all of them on, events go out by `report`. */
 export class Engine {
   readonly #parts: EngineParts;
+  readonly #clock: Clock;
   readonly #scheduler: Scheduler;
   readonly #sequences = new Map<number, Sequence>();
   readonly #counters = newCounters();
@@ -30,6 +35,7 @@ export class Engine {
 
   constructor(parts: EngineParts) {
     this.#parts = parts;
+    this.#clock = parts.clock ?? systemClock;
     this.#scheduler = new Scheduler(parts.config);
   }
 
@@ -37,7 +43,7 @@ export class Engine {
   submit(id: number, request: EngineRequest): void {
     const model = this.#parts.models.find(({ name }) => name === request.model);
     if (!model) throw new Error(`The engine has no model ${request.model}`);
-    const sequence = new Sequence(id, request, model);
+    const sequence = new Sequence(id, request, { model, now: this.#clock.now() });
     this.#sequences.set(id, sequence);
     try {
       this.#scheduler.add(sequence);
@@ -72,8 +78,9 @@ export class Engine {
 
   async step(): Promise<void> {
     const started = performance.now();
-    this.#endCancelled();
-    const { work, yielded, admitted } = this.#scheduler.schedule();
+    const now = this.#clock.now();
+    this.#endOverdue(now);
+    const { work, yielded, admitted } = this.#scheduler.schedule(now);
     this.#takeState(yielded);
     const logits = await this.#execute(work, admitted);
     const outcomes = this.#sample(work, logits);
@@ -116,8 +123,13 @@ export class Engine {
     await this.#parts.executor.close();
   }
 
-  #endCancelled(): void {
-    for (const sequence of this.#sequences.values()) if (sequence.cancelled) this.#end(sequence, "cancelled");
+  #endOverdue(now: number): void {
+    for (const sequence of this.#sequences.values()) {
+      if (sequence.cancelled) this.#end(sequence, "cancelled");
+      else if (sequence.deadline > now) continue;
+      else if (sequence.completionTokens > 0) this.#end(sequence, "deadline");
+      else this.#end(sequence, "error", deadlineExceeded(sequence));
+    }
   }
 
   #takeState(yielded: Sequence[]): void {
@@ -145,6 +157,7 @@ export class Engine {
       this.#parts.executor.writeState(id, range, state);
     }
     this.#counters.reusedTokens += prefix.length * model.prefillChunk;
+    this.#parts.onLeftQueue?.(id);
   }
 
   #sample(work: Work[], logits: Float32Array[] | BlockllmError): Outcome[] {
@@ -201,6 +214,13 @@ export class Engine {
       ...(reused > 0 && { reusedTokens: reused }),
     });
   }
+}
+
+function deadlineExceeded({ arrived, deadline }: Sequence): BlockllmError {
+  const allowed = Math.max(0, Math.round(deadline - arrived));
+  return new BlockllmError("deadline_exceeded", `no token was ready within the ${allowed} ms that were left for it`, {
+    hint: "Allow more time, or ask when the server is less busy.",
+  });
 }
 
 function batchItem({ sequence, start, count, stepwise, samples, draft }: Work): BatchItem {

@@ -1,5 +1,6 @@
 import type { ModelDocument } from "../store/model-document.ts";
 import type { BlockllmError } from "../support/errors.ts";
+import type { Priority } from "./schedule/priority.ts";
 
 /** What the engine serves under a name. */
 export interface ServedModel {
@@ -22,11 +23,33 @@ export interface EngineRequest {
   stopTokens?: number[];
   /** Whose turn it counts as; requests without one share a turn. */
   tenant?: string;
-  /** Requests of one group find each other's prompts cached; without one, those of the same tenant do. */
-  prefixGroup?: string;
+  /** How the tenant stands beside others; left out: as everybody. */
+  policy?: Partial<TenantPolicy>;
+  /** ms since 1970: what is not done by then is of no use. Without a token it ends as deadline_exceeded, else `deadline`. */
+  deadline?: number;
   /** Go on after the model's end tokens. */
   ignoreEnd?: boolean;
 }
+
+export interface TenantPolicy {
+  /** While several tenants of a class want something, each gets tokens in proportion to its weight. */
+  weight: number;
+  priority: Priority;
+  /** Its sequences that run at once; more of them wait. null: as many as fit. */
+  running: number | null;
+  /** Its requests that may wait; null: up to a share of all places that depends on who else waits. */
+  queued: number | null;
+  /** Tenants of one group find each other's prompts cached; null: it finds only its own. */
+  group: string | null;
+}
+
+export const DEFAULT_POLICY: TenantPolicy = {
+  weight: 1,
+  priority: "normal",
+  running: null,
+  queued: null,
+  group: null,
+};
 
 export interface Sampling {
   /** 0: always the likeliest token. */
@@ -49,7 +72,7 @@ export interface Sampling {
   logprobs: number | null;
 }
 
-export type EndReason = "stop" | "length" | "cancelled" | "error";
+export type EndReason = "stop" | "length" | "deadline" | "cancelled" | "error";
 
 /** A request gives any number of tokens and then exactly one end. The token that stops it is not given and not counted. */
 export type EngineEvent =

@@ -1,14 +1,22 @@
-import type { EngineRequest, ServedModel } from "./request.ts";
+import { DEFAULT_POLICY, type EngineRequest, type ServedModel, type TenantPolicy } from "./request.ts";
+import { rankOf } from "./schedule/priority.ts";
 import { Sampler } from "./execute/sampler.ts";
 import type { PageClaim } from "./kv/page-ledger.ts";
 import { prefixKeys, type PrefixOwner } from "./kv/prefix-keys.ts";
 import { DraftLength } from "./speculate/draft-length.ts";
+
+/** A request that has waited so long is passed by none that came later, whatever its deadline. */
+const PATIENCE_MS = 30_000;
 
 /** The engine's state of one request: prompt and answer as one list of tokens, and how many of them are cached. */
 export class Sequence {
   readonly id: number;
   readonly model: ScheduledModel;
   readonly tenant: string;
+  readonly policy: TenantPolicy;
+  /** ms since 1970. */
+  readonly arrived: number;
+  readonly deadline: number;
   readonly tokens: number[];
   readonly promptLength: number;
   /** Tokens in all after which it ends with reason `length`. */
@@ -23,15 +31,19 @@ export class Sequence {
   /** Tokens of the prompt that were found cached at its start. */
   reused = 0;
   cancelled = false;
-  readonly #prefixOwner: PrefixOwner;
+  /** Of its class, as it has aged: 0 goes first (schedule/priority.ts). */
+  rank: number;
   #prefixKeys: string[] | null = null;
 
   /** `id` also says who came first. */
-  constructor(id: number, request: EngineRequest, model: ScheduledModel) {
+  constructor(id: number, request: EngineRequest, { model, now }: { model: ScheduledModel; now: number }) {
     this.id = id;
     this.model = model;
     this.tenant = request.tenant ?? "";
-    this.#prefixOwner = request.prefixGroup === undefined ? { tenant: this.tenant } : { group: request.prefixGroup };
+    this.policy = { ...DEFAULT_POLICY, ...request.policy };
+    this.arrived = now;
+    this.deadline = request.deadline ?? Infinity;
+    this.rank = rankOf(this.policy.priority, { arrived: now, now });
     this.tokens = [...request.tokens];
     this.promptLength = request.tokens.length;
     this.maxLength = Math.min(this.promptLength + request.maxTokens, model.contextLength);
@@ -49,14 +61,21 @@ export class Sequence {
   get prefixKeys(): string[] {
     const { stateKey, prefillChunk: chunk } = this.model;
     if (stateKey === null) return [];
+    const { group } = this.policy;
+    const owner: PrefixOwner = group === null ? { tenant: this.tenant } : { group };
     const prompt = (): number[] => this.tokens.slice(0, this.promptLength);
-    return (this.#prefixKeys ??= prefixKeys(prompt(), { stateKey, owner: this.#prefixOwner, chunk }));
+    return (this.#prefixKeys ??= prefixKeys(prompt(), { stateKey, owner, chunk }));
   }
 
   /** Pages for its first `tokens` tokens. */
   claimFor(tokens: number): PageClaim {
     const { bytesPerToken, leadTokens } = this.model;
     return { holder: this.id, tokens: tokens + leadTokens, bytesPerToken };
+  }
+
+  /** When its turn should have come, ms since 1970: what must be done soon goes before what has just come. */
+  get due(): number {
+    return Math.min(this.deadline, this.arrived + PATIENCE_MS);
   }
 
   get completionTokens(): number {

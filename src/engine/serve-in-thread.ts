@@ -3,7 +3,7 @@ import { BlockllmError } from "../support/errors.ts";
 import { reasonOf } from "../support/reason.ts";
 import type { EngineConfig } from "./engine-config.ts";
 import { packError, packEvent, type FromWorker, type ToWorker } from "./engine-messages.ts";
-import { Engine } from "./engine.ts";
+import { Engine, type EngineParts } from "./engine.ts";
 import type { LoadedModels } from "./load-models.ts";
 
 /** The worker's end of an EngineClient: loads, says `ready`, runs until told to close; says `failed` where it cannot. */
@@ -18,10 +18,10 @@ export async function serveInThread(config: EngineConfig, load: () => Promise<Lo
 }
 
 async function serve(config: EngineConfig, loaded: LoadedModels): Promise<void> {
-  const engine: Engine = new Engine({
+  const engine = new Engine({
     ...loaded,
     config,
-    report: batchedReport(() => engine.stats().running),
+    ...batchedReports(),
   });
   parentPort!.on("message", (message: ToWorker) => handle(engine, message));
   post({ type: "ready", models: loaded.models });
@@ -42,17 +42,22 @@ function handle(engine: Engine, message: ToWorker): void {
   }
 }
 
-/** A step settles all its sequences at once: their events leave as one message. */
-function batchedReport(running: () => number): ConstructorParameters<typeof Engine>[0]["report"] {
-  let events: (FromWorker & { type: "events" })["events"] = [];
-  return (id, event) => {
-    if (events.length === 0) {
+/** A step settles all its sequences at once: what is to be told of it leaves as one message. */
+function batchedReports(): Required<Pick<EngineParts, "report" | "onLeftQueue">> {
+  type Events = FromWorker & { type: "events" };
+  let batch: Events | null = null;
+  const openBatch = (): Events => {
+    if (batch === null) {
       queueMicrotask(() => {
-        post({ type: "events", events, running: running() });
-        events = [];
+        post(batch!);
+        batch = null;
       });
     }
-    events.push([id, packEvent(event)]);
+    return (batch ??= { type: "events", events: [], started: [] });
+  };
+  return {
+    report: (id, event) => void openBatch().events.push([id, packEvent(event)]),
+    onLeftQueue: (id) => void openBatch().started.push(id),
   };
 }
 

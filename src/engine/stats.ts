@@ -54,7 +54,7 @@ export function newCounters(): StatsCounters {
     reusedTokens: 0,
     draftedTokens: 0,
     acceptedTokens: 0,
-    ended: { stop: 0, length: 0, cancelled: 0, error: 0 },
+    ended: { stop: 0, length: 0, deadline: 0, cancelled: 0, error: 0 },
     steps: { count: 0, seconds: 0, buckets: STEP_SECONDS.map((le) => ({ le, count: 0 })) },
   };
 }

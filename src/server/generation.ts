@@ -1,7 +1,7 @@
 import { Channel } from "../support/channel.ts";
 import { OutputText } from "../text/output-text.ts";
 import type { TextModel } from "../text/text-model.ts";
-import type { EngineEvent, EngineRequest } from "../engine/request.ts";
+import type { EndReason, EngineEvent, EngineRequest } from "../engine/request.ts";
 import type { Engine, EngineHandle } from "./served-engine.ts";
 
 /** One answer to be made: what the engine shall do and how its tokens become text. */
@@ -13,7 +13,7 @@ export interface ChoicePlan {
   stops: readonly string[];
 }
 
-export type FinishReason = "stop" | "length" | "cancelled";
+export type FinishReason = Exclude<EndReason, "error">;
 
 /** Each choice gives any number of deltas and then exactly one end. */
 export type ChoiceEvent =

@@ -25,7 +25,7 @@ export function createMetrics(engine: Pick<Engine, "stats">): Metrics {
   });
   const answers = new Counter({
     name: "blockllm_answers_total",
-    help: "Finished answers by model and reason: stop, length, cancelled, error.",
+    help: "Finished answers by model and reason: stop, length, deadline, cancelled, error.",
     labelNames: ["model", "reason"],
     registers,
   });

@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { createServer } from "node:http";
 import type { Server } from "node:http";
 import { getRequestListener } from "@hono/node-server";
+import { systemClock } from "../support/clock.ts";
 import { BlockllmError } from "../support/errors.ts";
 import { SILENT_LOG } from "../support/log.ts";
 import type { Log } from "../support/log.ts";
@@ -72,6 +73,7 @@ export function createService(options: Omit<ServerOptions, "host" | "port">): Se
     metrics: createMetrics(options.engine),
     running: new RunningRequests(),
     log: options.log ?? SILENT_LOG,
+    clock: systemClock,
     now: () => Math.floor(Date.now() / 1000),
     newId: () => randomBytes(12).toString("hex"),
   };

@@ -1,3 +1,4 @@
+import type { Clock } from "../support/clock.ts";
 import type { Log } from "../support/log.ts";
 import type { TextModel } from "../text/text-model.ts";
 import type { Engine } from "./served-engine.ts";
@@ -18,6 +19,7 @@ export interface Service {
   metrics: Metrics;
   running: RunningRequests;
   log: Log;
+  clock: Clock;
   /** Seconds since 1970. */
   now: () => number;
   /** The part of a response's id behind `chatcmpl-` and `cmpl-`. */

@@ -63,6 +63,7 @@ export const ERRORS = {
   method_not_allowed: { exit: 2, status: 405 },
   context_length_exceeded: { exit: 2, status: 400 },
   invalid_api_key: { exit: 2, status: 401 },
+  deadline_exceeded: { exit: 1, status: 504 },
   rate_limit_exceeded: { exit: 1, status: 429 },
   queue_full: { exit: 1, status: 429 },
   tenants_invalid: { exit: 2, status: 500 },

@@ -3,6 +3,7 @@ import { Engine } from "../../src/engine/engine.ts";
 import { engineConfig, type EngineConfig } from "../../src/engine/engine-config.ts";
 import { ScriptedExecutor } from "../../src/engine/execute/scripted-executor.ts";
 import type { EngineEvent, EngineRequest } from "../../src/engine/request.ts";
+import type { Clock } from "../../src/support/clock.ts";
 import { scriptedModel } from "./scripted-model.ts";
 
 const SCRIPT = { vocabSize: 32, bytesPerToken: 8, next: (history: readonly number[]): number => history.at(-1)! + 1 };
@@ -15,11 +16,16 @@ interface Harness {
   finish: () => Promise<void>;
 }
 
-function harness(executor = new ScriptedExecutor(SCRIPT), knobs: Partial<EngineConfig> = {}): Harness {
+function harness(
+  executor = new ScriptedExecutor(SCRIPT),
+  knobs: Partial<EngineConfig> = {},
+  clock: Clock = { now: () => 0 },
+): Harness {
   const events = new Map<number, EngineEvent[]>();
   const config = engineConfig({ prefillChunk: 16, maxBatchTokens: 32, ...knobs });
   const report = (id: number, event: EngineEvent): void => void events.set(id, [...(events.get(id) ?? []), event]);
-  const engine = new Engine({ executor, models: [scriptedModel({ name: "counts", endTokens: [9] })], config, report });
+  const models = [scriptedModel({ name: "counts", endTokens: [9] })];
+  const engine = new Engine({ executor, models, config, report, clock });
   return {
     engine,
     answer: (id) => (events.get(id) ?? []).map((event) => (event.type === "token-delta" ? event.token : event)),
@@ -71,12 +77,28 @@ describe("a request ends", () => {
     ]);
   });
 
+  test("with deadline where its time is over, or with an error where it has no token yet", async () => {
+    let now = 100;
+    const { engine, answer, finish } = harness(undefined, { maxSequences: 1 }, { now: () => now });
+    engine.submit(1, { ...REQUEST, deadline: 150 });
+    engine.submit(2, { ...REQUEST, deadline: 149 });
+    engine.submit(3, REQUEST);
+    await engine.step();
+    now = 150;
+    await finish();
+    expect(answer(1)).toEqual([expect.objectContaining({ reason: "error" })]);
+    expect(answer(2)).toEqual([7, end("deadline", 1)]);
+    expect(answer(3)).toEqual([7, 8, end("stop", 2)]);
+    const [ending] = answer(1) as (EngineEvent & { type: "request-end" })[];
+    expect(ending!.error).toMatchObject({ code: "deadline_exceeded", message: expect.stringContaining("50 ms") });
+  });
+
   test("with cancelled at close", async () => {
     const { engine, answer } = harness();
     engine.submit(1, REQUEST);
     await engine.close();
     expect(answer(1)).toEqual([end("cancelled", 0)]);
-    expect(engine.stats().ended).toEqual({ stop: 0, length: 0, cancelled: 1, error: 0 });
+    expect(engine.stats().ended).toEqual({ stop: 0, length: 0, deadline: 0, cancelled: 1, error: 0 });
   });
 });
 

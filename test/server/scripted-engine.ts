@@ -78,7 +78,7 @@ export class ScriptedEngine implements Engine {
       prefixBytes: 0,
       draftedTokens: 0,
       acceptedTokens: 0,
-      ended: { stop: 0, length: 0, cancelled: 0, error: 0 },
+      ended: { stop: 0, length: 0, deadline: 0, cancelled: 0, error: 0 },
       steps: { count: 2, seconds: 0.3, buckets: [{ le: 0.1, count: 1 }] },
     };
   }

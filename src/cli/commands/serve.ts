@@ -22,6 +22,7 @@ interface ServeOptions {
   port?: number;
   kvMemory?: number;
   maxBatchTokens?: number;
+  maxQueue?: number;
   speculate?: "auto" | "off";
   prefixCache?: "on" | "off";
 }
@@ -61,6 +62,11 @@ export const serveCommand = defineCommand<ServeOptions, void>({
       parse: wholeNumber("--max-batch-tokens", DEFAULTS.prefillChunk + 1),
     },
     {
+      flags: "--max-queue <count>",
+      help: `answers that may wait for their first step; more are told when to come back (default: ${DEFAULTS.maxQueue})`,
+      parse: wholeNumber("--max-queue", 1),
+    },
+    {
       flags: "--speculate <when>",
       help: `auto: guess repeated text ahead where that is measured to pay; off (default: ${DEFAULTS.speculate})`,
       parse: oneOf("--speculate", ["auto", "off"]),
@@ -95,6 +101,7 @@ async function loadEngine(context: CommandContext, options: ServeOptions): Promi
     signal,
     ...(options.kvMemory === undefined ? {} : { kvMemoryBytes: options.kvMemory }),
     ...(options.maxBatchTokens === undefined ? {} : { maxBatchTokens: options.maxBatchTokens }),
+    ...(options.maxQueue === undefined ? {} : { maxQueue: options.maxQueue }),
     ...(options.speculate === undefined ? {} : { speculate: options.speculate }),
     ...(options.prefixCache === undefined ? {} : { prefixCache: options.prefixCache }),
   });

@@ -1,14 +1,20 @@
+import { DEFAULT_POLICY } from "../../engine/request.ts";
+import { PRIORITIES, type Priority } from "../../engine/schedule/priority.ts";
 import { hashApiKey, newApiKey } from "../../server/tenants/api-key.ts";
-import { updateTenants } from "../../server/tenants/tenants-file.ts";
+import { LEAST_WEIGHT, MOST_WEIGHT, updateTenants } from "../../server/tenants/tenants-file.ts";
 import { BlockllmError } from "../../support/errors.ts";
 import { defineCommand } from "../command.ts";
-import { commaSeparated, wholeNumber } from "../parse-values.ts";
+import { commaSeparated, oneOf, realNumber, wholeNumber } from "../parse-values.ts";
 import { RELOAD_ADVICE, TENANTS_OPTION, tenantsFile, type TenantsOption } from "../tenants-option.ts";
 
 interface AddOptions extends TenantsOption {
   models?: string[];
   group?: string;
   operator?: boolean;
+  priority?: Priority;
+  weight?: number;
+  running?: number;
+  queued?: number;
   tokensPerMinute?: number;
   maxTokens?: number;
 }
@@ -32,6 +38,26 @@ export const tenantAddCommand = defineCommand<AddOptions, AddedTenant>({
     },
     { flags: "--group <name>", help: "tenants of one group find each other's prompts cached (default: only its own)" },
     { flags: "--operator", help: "its key also opens /metrics" },
+    {
+      flags: "--priority <class>",
+      help: `${PRIORITIES.join(", ")}: a better class goes first (default: ${DEFAULT_POLICY.priority})`,
+      parse: oneOf("--priority", PRIORITIES),
+    },
+    {
+      flags: "--weight <number>",
+      help: `its share of tokens among tenants of its class (default: ${DEFAULT_POLICY.weight})`,
+      parse: realNumber("--weight", LEAST_WEIGHT, MOST_WEIGHT),
+    },
+    {
+      flags: "--running <count>",
+      help: "answers at once; more of them wait (default: as many as fit)",
+      parse: wholeNumber("--running", 1),
+    },
+    {
+      flags: "--queued <count>",
+      help: "answers that may wait (default: as many as there are places left)",
+      parse: wholeNumber("--queued", 1),
+    },
     {
       flags: "--tokens-per-minute <count>",
       help: "of prompts and answers together (default: no limit)",
@@ -65,8 +91,10 @@ export const tenantAddCommand = defineCommand<AddOptions, AddedTenant>({
 });
 
 function toEntry(name: string, sha256: string, options: AddOptions) {
-  const { models, group, operator, tokensPerMinute, maxTokens } = options;
+  const { models, group, operator, priority, weight, running, queued, tokensPerMinute, maxTokens } = options;
   const limits = {
+    ...(running === undefined ? {} : { running }),
+    ...(queued === undefined ? {} : { queued }),
     ...(tokensPerMinute === undefined ? {} : { tokens_per_minute: tokensPerMinute }),
     ...(maxTokens === undefined ? {} : { max_tokens: maxTokens }),
   };
@@ -76,6 +104,8 @@ function toEntry(name: string, sha256: string, options: AddOptions) {
     ...(models === undefined ? {} : { models }),
     ...(group === undefined ? {} : { group }),
     ...(operator === true ? { operator } : {}),
+    ...(priority === undefined ? {} : { priority }),
+    ...(weight === undefined ? {} : { weight }),
     ...(Object.keys(limits).length === 0 ? {} : { limits }),
   };
 }

@@ -1,3 +1,4 @@
+import { DEFAULT_POLICY } from "../../engine/request.ts";
 import { readEntries, type TenantEntry } from "../../server/tenants/tenants-file.ts";
 import { defineCommand } from "../command.ts";
 import { renderTable } from "../output/table.ts";
@@ -28,15 +29,19 @@ export const tenantListCommand = defineCommand<TenantsOption, TenantList>({
       { head: "keys", align: "right" as const },
       { head: "models" },
       { head: "group" },
+      { head: "priority" },
+      { head: "weight", align: "right" as const },
       { head: "limits" },
     ];
     return renderTable(
       columns,
-      tenants.map(({ name, keys, models, group, operator, limits }) => [
+      tenants.map(({ name, keys, models, group, operator, priority, weight, limits }) => [
         operator === true ? `${name} (operator)` : name,
         keys,
         models?.join(", ") ?? "all",
         group ?? "",
+        priority ?? DEFAULT_POLICY.priority,
+        weight ?? DEFAULT_POLICY.weight,
         describeLimits(limits),
       ]),
     );

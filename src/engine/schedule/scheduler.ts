@@ -5,7 +5,9 @@ import { PrefixCache } from "../kv/prefix-cache.ts";
 import type { Sequence } from "../sequence.ts";
 import { Drafter } from "../speculate/drafter.ts";
 import { isDecode, nextWork, type Work } from "./next-work.ts";
-import { inTurns, TokenCounters } from "./turns.ts";
+import { rankOf } from "./priority.ts";
+import { TokenCounters } from "./token-counters.ts";
+import { inTurns } from "./turns.ts";
 
 export interface Schedule {
   work: Work[];
@@ -56,7 +58,8 @@ export class Scheduler {
         },
       );
     }
-    this.#counters.enter(sequence.tenant, new Set([...this.#waiting, ...this.#running].map(({ tenant }) => tenant)));
+    const active = new Set([...this.#waiting, ...this.#running].map(({ tenant }) => tenant));
+    this.#counters.enter(sequence.tenant, { active, equals: this.#tenantsOfRank(sequence.rank) });
     this.#waiting.add(sequence);
   }
 
@@ -66,18 +69,23 @@ export class Scheduler {
     this.ledger.release(sequence.id);
   }
 
-  /** Decodes first, then prefill chunks within the token budget, then drafts in what is left of it. All pages are claimed. */
-  schedule(): Schedule {
+  /**
+   * Decodes first, then prefill chunks within the token budget, then drafts in what is left of it. All pages are claimed.
+   * `now` in ms since 1970.
+   */
+  schedule(now: number): Schedule {
     const yielded: Sequence[] = [];
     const admitted: Admission[] = [];
+    this.#age(now);
     const decodes = this.#pickDecodes(yielded);
-    const prefills = this.#pickPrefills(this.#config.maxBatchTokens - decodes.length, admitted);
-    const work = [...decodes, ...prefills].map(nextWork);
+    const prefills = this.#pickPrefills(this.#config.maxBatchTokens - decodes.length, { admitted, yielded });
+    // A better class may have taken a decode's place.
+    const work = [...decodes, ...prefills].filter((sequence) => this.#running.has(sequence)).map(nextWork);
     const used = work.reduce((sum, { sequence }) => sum + this.#cost(sequence), 0);
     this.drafter.addDrafts(work, this.#config.maxBatchTokens - used);
     for (const { sequence, start, count, draft } of work) {
       const fresh = Math.max(0, start + count - Math.max(start, sequence.computed));
-      this.#counters.charge(sequence.tenant, fresh + draft.length);
+      this.#counters.charge(sequence.tenant, (fresh + draft.length) / sequence.policy.weight);
     }
     return { work, yielded, admitted };
   }
@@ -114,15 +122,15 @@ export class Scheduler {
   }
 
   /** Whoever's turn it is and finds no pages holds up all who wait behind: nobody is passed for being large. */
-  #pickPrefills(budget: number, admitted: Admission[]): Sequence[] {
+  #pickPrefills(budget: number, lists: Pick<Schedule, "admitted" | "yielded">): Sequence[] {
     const ready = [...this.#running].filter((sequence) => !isDecode(sequence));
     const picked: Sequence[] = [];
     let left = budget;
     let mayAdmit = true;
-    for (const sequence of this.#inTurns([...ready, ...this.#waiting])) {
+    for (const sequence of this.#inTurns([...ready, ...this.#startable()])) {
       if (this.#cost(sequence) > left) break;
       if (this.#waiting.has(sequence)) {
-        mayAdmit &&= this.#admit(sequence, admitted);
+        mayAdmit &&= this.#admit(sequence, lists);
         if (!mayAdmit) continue;
       }
       left -= this.#cost(sequence);
@@ -132,12 +140,16 @@ export class Scheduler {
   }
 
   /** Pages for all tokens known so far and the next one: who is admitted gets at least to its next token. */
-  #admit(sequence: Sequence, admitted: Admission[]): boolean {
+  #admit(sequence: Sequence, { admitted, yielded }: Pick<Schedule, "admitted" | "yielded">): boolean {
     const claim = sequence.claimFor(Math.min(sequence.tokens.length + 1, sequence.maxLength));
-    if (this.#running.size >= this.#config.maxSequences) return false;
     // Twice: what it will use becomes the youngest before anything is given up for it.
     this.#lookUpPrefix(sequence);
-    if (!this.#canClaim(claim)) return false;
+    while (this.#running.size >= this.#config.maxSequences || !this.#canClaim(claim)) {
+      const victim = firstToYield([...this.#running].filter(({ rank }) => rank > sequence.rank));
+      if (!victim) return false;
+      this.#yield(victim);
+      yielded.push(victim);
+    }
     this.ledger.claim(claim);
     const prefix = this.#lookUpPrefix(sequence);
     if (sequence.computed === 0) sequence.reused = prefix.length * sequence.model.prefillChunk;
@@ -148,11 +160,24 @@ export class Scheduler {
     return true;
   }
 
-  /** Claims the page of a decode; the cheapest to recompute yield until there is one. False: it had to yield itself. */
+  /** Those that wait, without those of tenants that run as many as they may. */
+  #startable(): Sequence[] {
+    const room = new Map<string, number>();
+    for (const { tenant } of this.#running) room.set(tenant, (room.get(tenant) ?? 0) - 1);
+    return [...this.#waiting]
+      .toSorted((a, b) => a.due - b.due || a.id - b.id)
+      .filter(({ tenant, policy }) => {
+        const taken = room.get(tenant) ?? 0;
+        room.set(tenant, taken - 1);
+        return policy.running === null || -taken < policy.running;
+      });
+  }
+
+  /** Claims the page of a decode; others yield until there is one. False: it had to yield itself. */
   #makeRoom(sequence: Sequence, yielded: Sequence[]): boolean {
     const claim = sequence.claimFor(sequence.tokens.length);
     while (!this.#canClaim(claim)) {
-      const victim = cheapestToRecompute(this.#running);
+      const victim = firstToYield(this.#running)!;
       this.#yield(victim);
       yielded.push(victim);
       if (victim === sequence) return false;
@@ -178,11 +203,26 @@ export class Scheduler {
     this.#waiting.add(sequence);
   }
 
+  /** Who has been here long rises; his tenant then competes with those it meets there, as if it came anew. */
+  #age(now: number): void {
+    for (const sequence of [...this.#waiting, ...this.#running]) {
+      const rank = rankOf(sequence.policy.priority, { arrived: sequence.arrived, now });
+      if (rank === sequence.rank) continue;
+      this.#counters.lift(sequence.tenant, this.#tenantsOfRank(rank));
+      sequence.rank = rank;
+    }
+  }
+
+  #tenantsOfRank(rank: number): Set<string> {
+    const equals = [...this.#waiting, ...this.#running].filter((sequence) => sequence.rank === rank);
+    return new Set(equals.map(({ tenant }) => tenant));
+  }
+
   #inTurns(candidates: Sequence[]): Iterable<Sequence> {
     return inTurns(
       candidates,
       (tenant) => this.#counters.served(tenant),
-      (sequence) => this.#cost(sequence),
+      (sequence) => this.#cost(sequence) / sequence.policy.weight,
     );
   }
 
@@ -192,7 +232,10 @@ export class Scheduler {
   }
 }
 
-/** Fewest cached tokens; of equals who came last. The longest never yields to a shorter one, so something always ends. */
-export function cheapestToRecompute(sequences: Iterable<Sequence>): Sequence {
-  return [...sequences].toSorted((a, b) => a.cached - b.cached || b.id - a.id)[0]!;
+/**
+ * Of the worst class; in it the fewest cached tokens, which are the cheapest to compute again; of equals who came last.
+ * In the best class the longest never yields to a shorter one, so something always ends.
+ */
+function firstToYield(sequences: Iterable<Sequence>): Sequence | undefined {
+  return [...sequences].toSorted((a, b) => b.rank - a.rank || a.cached - b.cached || b.id - a.id)[0];
 }

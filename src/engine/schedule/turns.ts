@@ -3,32 +3,59 @@ export interface Turn {
   tenant: string;
   /** Who came first has the lower id. */
   id: number;
+  /** Its class as it stands now; 0 goes first. */
+  rank: number;
+  /** ms since 1970: within a tenant and rank, who is due first goes first. */
+  due: number;
 }
 
 /**
- * Who goes next: the tenant that has been served the fewest tokens, within it who came first. What is handed out counts
- * at once, so equal tenants alternate. `served` is not changed; `cost` is in tokens. (Virtual token counters,
- * arXiv 2401.00588.)
+ * Who goes next: the lowest rank; in it the tenant that has been served least; within the tenant who is due first. What is
+ * handed out counts at once, so equal tenants alternate. `served` is not changed; it and `cost` are in tokens over
+ * weight. (Virtual token counters, arXiv 2401.00588.)
  */
 export function* inTurns<Candidate extends Turn>(
   candidates: readonly Candidate[],
   served: (tenant: string) => number,
   cost: (candidate: Candidate) => number,
 ): Generator<Candidate> {
+  const handedOut = new Map<string, number>();
+  for (const equals of byRank(candidates)) {
+    const queues = queuesOf(equals);
+    const counted = new Map(
+      [...queues.keys()].map((tenant) => [tenant, served(tenant) + (handedOut.get(tenant) ?? 0)]),
+    );
+    while (counted.size > 0) {
+      const tenant = leastServed(counted, queues);
+      const candidate = queues.get(tenant)!.pop()!;
+      const tokens = cost(candidate);
+      handedOut.set(tenant, (handedOut.get(tenant) ?? 0) + tokens);
+      if (queues.get(tenant)!.length === 0) counted.delete(tenant);
+      else counted.set(tenant, counted.get(tenant)! + tokens);
+      yield candidate;
+    }
+  }
+}
+
+function byRank<Candidate extends Turn>(candidates: readonly Candidate[]): Candidate[][] {
+  const ranks = new Map<number, Candidate[]>();
+  for (const candidate of candidates) {
+    const equals = ranks.get(candidate.rank) ?? [];
+    ranks.set(candidate.rank, equals);
+    equals.push(candidate);
+  }
+  return [...ranks].toSorted(([a], [b]) => a - b).map(([, equals]) => equals);
+}
+
+/** Per tenant, who goes first last. */
+function queuesOf<Candidate extends Turn>(candidates: readonly Candidate[]): Map<string, Candidate[]> {
   const queues = new Map<string, Candidate[]>();
-  for (const candidate of candidates.toSorted((a, b) => b.id - a.id)) {
+  for (const candidate of candidates.toSorted((a, b) => b.due - a.due || b.id - a.id)) {
     const queue = queues.get(candidate.tenant) ?? [];
     queues.set(candidate.tenant, queue);
     queue.push(candidate);
   }
-  const counted = new Map([...queues.keys()].map((tenant) => [tenant, served(tenant)]));
-  while (counted.size > 0) {
-    const tenant = leastServed(counted, queues);
-    const candidate = queues.get(tenant)!.pop()!;
-    if (queues.get(tenant)!.length === 0) counted.delete(tenant);
-    else counted.set(tenant, counted.get(tenant)! + cost(candidate));
-    yield candidate;
-  }
+  return queues;
 }
 
 /** Of equals, the one whose first candidate came first. */
@@ -40,30 +67,4 @@ function leastServed(counted: Map<string, number>, queues: Map<string, Turn[]>):
       best = { tenant, tokens, first };
   }
   return best!.tenant;
-}
-
-/** Tokens each tenant has been served, comparable between tenants that want something now. */
-export class TokenCounters {
-  readonly #served = new Map<string, number>();
-
-  served(tenant: string): number {
-    return this.#served.get(tenant) ?? 0;
-  }
-
-  charge(tenant: string, tokens: number): void {
-    this.#served.set(tenant, this.served(tenant) + tokens);
-  }
-
-  /**
-   * A tenant that begins to want something starts no lower than the least served of `active`: having been idle is no
-   * claim. Tenants below that level are forgotten; they would be lifted to it anyway.
-   */
-  enter(tenant: string, active: ReadonlySet<string>): void {
-    if (active.has(tenant)) return;
-    const level = active.size === 0 ? 0 : Math.min(...[...active].map((other) => this.served(other)));
-    for (const [other, tokens] of this.#served) {
-      if (!active.has(other) && (tokens <= level || active.size === 0)) this.#served.delete(other);
-    }
-    this.#served.set(tenant, Math.max(level, this.served(tenant)));
-  }
 }

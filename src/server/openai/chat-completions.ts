@@ -7,6 +7,7 @@ import { readBody } from "../read-body.ts";
 import type { RouteEnv } from "../route-env.ts";
 import type { Service } from "../service.ts";
 import { toFinishReason } from "./finish-reason.ts";
+import { deadlineOf } from "./deadline.ts";
 import { InvalidRequest } from "./invalid-request.ts";
 import { parseRequest } from "./parse-request.ts";
 import { respond } from "./respond.ts";
@@ -19,6 +20,7 @@ import type { ChatRequest } from "./wire.ts";
 
 /** POST /v1/chat/completions */
 export async function chatCompletions(context: Context<RouteEnv>, service: Service): Promise<Response> {
+  const arrived = service.clock.now();
   const body = await readBody(context.req.raw, service.limits.bodyBytes);
   const fields = parseRequest(body, chatRequest, UNSUPPORTED_IN_CHAT);
   const caller = context.get("caller");
@@ -31,6 +33,7 @@ export async function chatCompletions(context: Context<RouteEnv>, service: Servi
       model,
       text,
       caller,
+      deadline: deadlineOf(context.req.raw.headers, { timeout: fields.timeout, arrived }),
       fields,
       maxTokens: fields.max_completion_tokens ?? fields.max_tokens ?? null,
       logprobs: alternatives(fields),

@@ -7,6 +7,7 @@ import type { RouteEnv } from "../route-env.ts";
 import type { Service } from "../service.ts";
 import type { ServedModel } from "../../engine/request.ts";
 import { toFinishReason } from "./finish-reason.ts";
+import { deadlineOf } from "./deadline.ts";
 import { InvalidRequest } from "./invalid-request.ts";
 import { parseRequest } from "./parse-request.ts";
 import { respond } from "./respond.ts";
@@ -29,6 +30,7 @@ interface Prompt {
 
 /** POST /v1/completions */
 export async function completions(context: Context<RouteEnv>, service: Service): Promise<Response> {
+  const arrived = service.clock.now();
   const body = await readBody(context.req.raw, service.limits.bodyBytes);
   const fields = parseRequest(body, completionRequest, UNSUPPORTED_IN_COMPLETIONS);
   const caller = context.get("caller");
@@ -40,6 +42,7 @@ export async function completions(context: Context<RouteEnv>, service: Service):
     model,
     text,
     caller,
+    deadline: deadlineOf(context.req.raw.headers, { timeout: fields.timeout, arrived }),
     fields,
     maxTokens: fields.max_tokens ?? Math.min(DEFAULT_MAX_TOKENS, caller?.limits.maxTokens ?? Infinity),
     logprobs: fields.logprobs ?? null,

@@ -31,11 +31,15 @@ export function errorResponse(error: unknown, headers: Record<string, string> = 
   });
 }
 
-/** RFC 9110: a 401 names its scheme; 429 and 503 say when to come back, in seconds. */
+/**
+ * RFC 9110: a 401 names its scheme; 429 and 503 say when to come back, in seconds. The official client tries again after a
+ * 504 unless it is told not to: the time is over.
+ */
 const STATUS_HEADERS: Record<number, Record<string, string>> = {
   401: { "www-authenticate": "Bearer" },
   429: { "retry-after": "1" },
   503: { "retry-after": "1" },
+  504: { "x-should-retry": "false" },
 };
 
 /** Seen by nobody but the metrics, as status 499. */

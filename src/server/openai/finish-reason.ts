@@ -7,6 +7,7 @@ export function toFinishReason(reason: FinishReason): WireFinishReason {
     case "stop":
       return "stop";
     case "length":
+    case "deadline":
     case "cancelled":
       return "length";
   }

@@ -13,6 +13,8 @@ export interface AnswerSpec {
   model: ServedModel;
   text: TextModel | null;
   caller: Caller;
+  /** ms since 1970; null: it may take as long as it takes. */
+  deadline: number | null;
   fields: SharedRequest;
   /** Tokens of an answer: what the request says, else what it means when it says nothing. null: as many as fit. */
   maxTokens: number | null;
@@ -42,6 +44,7 @@ export function planChoices(spec: AnswerSpec, prompts: readonly number[][], choi
         sampling: { ...sampling(spec.fields), seed: deriveSeed(seed, index), logprobs: spec.logprobs },
         stopTokens: spec.fields.ignore_eos ? [] : (spec.text?.endTokens ?? []),
         ignoreEnd: spec.fields.ignore_eos ?? false,
+        ...(spec.deadline === null ? {} : { deadline: spec.deadline }),
         ...(spec.caller === null ? {} : asTenant(spec.caller)),
       };
       return { index, request, text: spec.text, stops: stopStrings(spec.fields) };
@@ -88,8 +91,9 @@ function checkTokens(tokens: readonly number[], model: ServedModel): void {
 }
 
 /** What the engine must know about a tenant. */
-function asTenant({ name, group }: Tenant): Pick<EngineRequest, "tenant" | "prefixGroup"> {
-  return { tenant: name, ...(group === null ? {} : { prefixGroup: group }) };
+function asTenant({ name, group, priority, weight, limits }: Tenant): Pick<EngineRequest, "tenant" | "policy"> {
+  const { running, queued } = limits;
+  return { tenant: name, policy: { group, priority, weight, running, queued } };
 }
 
 function fitTokens({ model, maxTokens, caller }: AnswerSpec, promptTokens: number): number {

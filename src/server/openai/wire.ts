@@ -3,7 +3,7 @@ import { z } from "zod";
 /**
  * OpenAI's names for requests, and which of them are understood. Reference: https://platform.openai.com/docs/api-reference,
  * as the official client (`openai` 6) types it; `top_k`, `min_p`, `repetition_penalty`, `ignore_eos` and
- * `return_token_ids` are named as in vLLM. Clients send null for what they leave out, so null is everywhere the same as absence.
+ * `return_token_ids` are named as in vLLM; `timeout` is our own. Clients send null for what they leave out, so null is everywhere the same as absence.
  */
 
 const STOP_LIMIT = 4;
@@ -34,6 +34,7 @@ const SHARED_KEYS = {
     .strictObject({ include_usage: z.boolean().nullish(), include_obfuscation: z.boolean().nullish() })
     .nullish(),
   return_token_ids: z.boolean().nullish(),
+  timeout: z.number().gt(0).nullish(),
   ignore_eos: z.boolean().nullish(),
 };
 

@@ -1,3 +1,5 @@
+import type { Priority } from "../../engine/schedule/priority.ts";
+
 /** Who may ask: as the operator's file says it. */
 export interface Tenant {
   name: string;
@@ -6,6 +8,10 @@ export interface Tenant {
   models: readonly string[] | null;
   /** Tenants of one group find each other's prompts cached; null: it finds only its own. */
   group: string | null;
+  /** All of a better class goes first. */
+  priority: Priority;
+  /** Among tenants of its class it gets tokens in proportion. */
+  weight: number;
   /** May read what concerns everybody: metrics. */
   operator: boolean;
   limits: TenantLimits;
@@ -20,6 +26,10 @@ export interface TenantKey {
 
 /** null: no limit beside the server's own. */
 export interface TenantLimits {
+  /** Answers that run at once; more of them wait. */
+  running: number | null;
+  /** Answers that may wait. */
+  queued: number | null;
   /** Of prompts and answers together. */
   tokensPerMinute: number | null;
   /** Of one answer. */

@@ -1,6 +1,8 @@
 import { randomUUID } from "node:crypto";
 import { chmod, open, readFile, rename, rm, stat } from "node:fs/promises";
 import { z } from "zod";
+import { DEFAULT_POLICY } from "../../engine/request.ts";
+import { PRIORITIES } from "../../engine/schedule/priority.ts";
 import { withLock } from "../../store/lock.ts";
 import { errorCode } from "../../store/storage-error.ts";
 import { BlockllmError } from "../../support/errors.ts";
@@ -11,6 +13,8 @@ import type { Tenant } from "./tenant.ts";
 
 const NAME = /^[A-Za-z0-9][\w.-]{0,63}$/;
 const OWNER_ONLY = 0o600;
+export const LEAST_WEIGHT = 0.01;
+export const MOST_WEIGHT = 100;
 /** Permission bits of those who are neither the owner nor of its group. */
 const OTHERS = 0o006;
 
@@ -25,7 +29,16 @@ const tenantSchema = z.strictObject({
   models: z.array(z.string().min(1)).optional(),
   group: name.optional(),
   operator: z.boolean().optional(),
-  limits: z.strictObject({ tokens_per_minute: count.optional(), max_tokens: count.optional() }).optional(),
+  priority: z.enum(PRIORITIES).optional(),
+  weight: z.number().min(LEAST_WEIGHT).max(MOST_WEIGHT).optional(),
+  limits: z
+    .strictObject({
+      running: count.optional(),
+      queued: count.optional(),
+      tokens_per_minute: count.optional(),
+      max_tokens: count.optional(),
+    })
+    .optional(),
 });
 const fileSchema = z.strictObject({ version: z.literal(1), tenants: z.array(tenantSchema) });
 
@@ -103,14 +116,21 @@ function checkKeys(tenants: TenantEntry[], { text, path }: { text: string; path:
   }
 }
 
-function toTenant({ name: called, keys, models, group, operator, limits }: TenantEntry): Tenant {
+function toTenant({ name: called, keys, models, group, operator, priority, weight, limits }: TenantEntry): Tenant {
   return {
     name: called,
     keys: keys.map(({ sha256, ends }) => ({ sha256, ends: ends === undefined ? null : Date.parse(ends) })),
     models: models ?? null,
     group: group ?? null,
     operator: operator ?? false,
-    limits: { tokensPerMinute: limits?.tokens_per_minute ?? null, maxTokens: limits?.max_tokens ?? null },
+    priority: priority ?? DEFAULT_POLICY.priority,
+    weight: weight ?? DEFAULT_POLICY.weight,
+    limits: {
+      running: limits?.running ?? null,
+      queued: limits?.queued ?? null,
+      tokensPerMinute: limits?.tokens_per_minute ?? null,
+      maxTokens: limits?.max_tokens ?? null,
+    },
   };
 }
 

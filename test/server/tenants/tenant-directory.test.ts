@@ -88,7 +88,7 @@ test("a key opens until it ends", () => {
 });
 
 test("a tenant's longest answer bounds what it asks for and what it is given", async () => {
-  const tenants = [makeTenant("acme", { limits: { tokensPerMinute: null, maxTokens: 8 } })];
+  const tenants = [makeTenant("acme", { limits: { maxTokens: 8 } })];
   const { post, engine } = testServer(() => saying("x"), { tenants });
   const refused = await post("/v1/chat/completions", { ...HELLO, model: "support", max_tokens: 9 }, bearer("acme"));
   expect(refused.status).toBe(400);
@@ -99,7 +99,7 @@ test("a tenant's longest answer bounds what it asks for and what it is given", a
 });
 
 test("tokens per minute: 429 that says when to come back, for this tenant alone", async () => {
-  const limits = { tokensPerMinute: 60, maxTokens: null };
+  const limits = { tokensPerMinute: 60 };
   const tenants = [makeTenant("acme", { limits }), makeTenant("other", { limits })];
   const { post } = testServer(() => saying("x"), { tenants });
   const ask = (name: string) => post("/v1/completions", { model: "support", prompt: Array(40).fill(5) }, bearer(name));
@@ -111,14 +111,15 @@ test("tokens per minute: 429 that says when to come back, for this tenant alone"
   expect((await ask("other")).status).toBe(200);
 });
 
-test("the engine is told the group whose prompts a tenant shares", async () => {
+test("the engine is told how a tenant stands beside others", async () => {
+  const limits = { running: 2, queued: 5 };
   const { post, engine } = testServer(() => saying("x"), {
-    tenants: [makeTenant("acme", { group: "law" }), makeTenant("other")],
+    tenants: [makeTenant("acme", { group: "law", priority: "low", weight: 3, limits }), makeTenant("other")],
   });
   for (const name of ["acme", "other"])
     await post("/v1/completions", { model: "support", prompt: "hello" }, bearer(name));
-  expect(engine.requests.map(({ tenant, prefixGroup }) => [tenant, prefixGroup])).toEqual([
-    ["acme", "law"],
-    ["other", undefined],
+  expect(engine.requests.map(({ tenant, policy }) => ({ tenant, ...policy }))).toEqual([
+    { tenant: "acme", group: "law", priority: "low", weight: 3, running: 2, queued: 5 },
+    { tenant: "other", group: null, priority: "normal", weight: 1, running: null, queued: null },
   ]);
 });

@@ -88,7 +88,9 @@ test("what is left out is not limited", async () => {
       models: null,
       group: null,
       operator: false,
-      limits: { tokensPerMinute: null, maxTokens: null },
+      priority: "normal",
+      weight: 1,
+      limits: { running: null, queued: null, tokensPerMinute: null, maxTokens: null },
     },
   ]);
   await expect(readTenants(join(folder, "none.json"))).rejects.toMatchObject({ code: "usage" });

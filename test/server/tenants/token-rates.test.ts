@@ -4,7 +4,7 @@ import { TokenRates } from "../../../src/server/tenants/token-rates.ts";
 import { makeTenant } from "./make-tenant.ts";
 
 const LIMIT = 600;
-const acme = makeTenant("acme", { limits: { tokensPerMinute: LIMIT, maxTokens: null } });
+const acme = makeTenant("acme", { limits: { tokensPerMinute: LIMIT } });
 
 test("whoever comes back when he is told to is let in", () => {
   let now = 0;
