@@ -3,6 +3,8 @@ import type { Clock } from "../support/clock.ts";
 /** Those who left so long ago count a third. */
 const MEMORY_MS = 10_000;
 const SHORTEST_LOOK_MS = 1000;
+/** A place, while none has become free yet. */
+const UNMEASURED_MS = 100;
 const LONGEST_WAIT_S = 60;
 
 /** How many wait, and how fast they have been leaving. */
@@ -13,8 +15,8 @@ export class QueueMeter {
   /** Leavings, each fading with its age; as of `#seen`. */
   #left = 0;
   #seen: number;
-  /** The place promised to whoever was refused last, ms. */
-  #promised = 0;
+  /** Those who were refused and told when to come; everybody who leaves makes room for one of them. */
+  #line = 0;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -34,17 +36,17 @@ export class QueueMeter {
     this.#fade();
     this.#waiting--;
     this.#left++;
+    this.#line = Math.max(0, this.#line - 1);
   }
 
   /** Whole seconds, 1 to 60. Everybody who asks is told a place of his own: all coming back at once would help none. */
   secondsToNextPlace(): number {
     this.#fade();
-    const now = this.#clock.now();
+    this.#line++;
     // So much of the time since the beginning is remembered.
-    const seen = Math.max(SHORTEST_LOOK_MS, MEMORY_MS * (1 - Math.exp(-(now - this.#since) / MEMORY_MS)));
-    const perPlace = seen / Math.max(1, this.#left);
-    this.#promised = Math.min(Math.max(now, this.#promised) + perPlace, now + LONGEST_WAIT_S * 1000);
-    return Math.min(LONGEST_WAIT_S, Math.max(1, Math.ceil((this.#promised - now) / 1000)));
+    const seen = MEMORY_MS * (1 - Math.exp(-(this.#clock.now() - this.#since) / MEMORY_MS));
+    const perPlace = this.#left === 0 ? UNMEASURED_MS : Math.max(SHORTEST_LOOK_MS, seen) / this.#left;
+    return Math.min(LONGEST_WAIT_S, Math.max(1, Math.ceil((this.#line * perPlace) / 1000)));
   }
 
   #fade(): void {
