@@ -63,8 +63,8 @@ export class DriftSum {
     this.#all.cosine += cosine;
     this.#all.same += same;
     this.#all.count++;
-    // Math.max would be right too, but comparing keeps a NaN that came first.
-    if (!(kl <= this.#worst)) this.#worst = kl;
+    // Once it is no number, it stays so.
+    if (Number.isNaN(kl) || kl > this.#worst) this.#worst = kl;
     if (!choosesAnswer) return;
     this.#answers.kl += kl;
     this.#answers.same += same;

@@ -65,6 +65,7 @@ async function readRecords(path: string): Promise<{ value: unknown; place: strin
   const content = await readText(path);
   if (content.trimStart().startsWith("[")) {
     const values = parse(content, path) as unknown[];
+    if (values.length === 0) throw wrong(path, "it has no lines");
     return values.map((value, at) => ({ value, place: `entry ${at + 1} of ${path}` }));
   }
   const lines = content.split("\n").map((line, at) => ({ line, place: `line ${at + 1} of ${path}` }));
@@ -105,9 +106,17 @@ function understand(
   return {
     question: prompt === undefined ? { messages: messages! } : { prompt },
     answer,
-    models: model === undefined ? models : [canonicalModelName(model)],
+    models: model === undefined ? models : [modelName(model, place)],
     place,
   };
+}
+
+function modelName(name: string, place: string): string {
+  try {
+    return canonicalModelName(name);
+  } catch (cause) {
+    throw wrong(place, reasonOf(cause), cause);
+  }
 }
 
 function wrong(place: string, reason: string, cause?: unknown): BlockllmError {
