@@ -1,4 +1,5 @@
 import type { ElementType } from "../onnx/model.ts";
+import { floatToHalf, halfToFloat } from "../onnx/numbers.ts";
 import type { Matrix, MatrixProducts } from "./matrix-products.ts";
 import { randomBits } from "./seeded-random.ts";
 import { type Columns, orthonormalise, singularTriples } from "./small-svd.ts";
@@ -12,14 +13,23 @@ export interface LowRank {
   right: Matrix;
   /** σ of the rank / σ of the next. */
   cliff: number;
-  /** base + left · right against the exact weights. */
-  error: { max_abs: number; relative: number };
+  error: LowRankError;
+}
+
+/** base + left · right against the exact weights. */
+export interface LowRankError {
+  max_abs: number;
+  relative: number;
+  /** Rounded as the weights were, every one comes out bit for bit. */
+  bit_exact: boolean;
+  /** No more than rounding both matrices explains: the factors are all of the difference. */
+  is_rounding: boolean;
 }
 
 export interface LowRankPair {
   base: Matrix;
   tuned: Matrix;
-  /** As stored: it says how much noise rounding put into the difference. */
+  /** As stored: it says what the matrix takes. */
   dtype: ElementType;
 }
 
@@ -35,12 +45,14 @@ const MOST_REMAINDER = 0.02;
 /** … or no more than rounding of both matrices explains, and not most of the difference. */
 const MOST_NOISE_SHARE = 0.5;
 const NOISE_MARGIN = 1.5;
+/** The factors themselves are float32: relative to the difference, their rounding. */
+const FACTOR_ROUNDING = 1e-6;
 
 const FLOAT_BYTES = 4;
 const SEED = 3;
 
 /**
- * The low rank of `tuned − base`, or null where it has none that would save at least half the matrix's `bytes`. By
+ * The low rank of `tuned − base`, or null where it has none whose factors are smaller than the matrix. By
  * randomised subspace iteration (Halko, Martinsson and Tropp 2011, algorithm 4.4). Deterministic up to ONNX Runtime's sums.
  */
 export async function findLowRank(
@@ -53,8 +65,9 @@ export async function findLowRank(
   const norm = normOf(difference.values);
   if (norm === 0 || !Number.isFinite(norm)) return null;
   const bytes = rows * columns * bytesOf(pair.dtype);
-  const worthwhile = Math.floor(bytes / 2 / ((rows + columns) * FLOAT_BYTES));
-  const noise = roundingNoise(pair);
+  const worthwhile = Math.ceil(bytes / ((rows + columns) * FLOAT_BYTES)) - 1;
+  const precision = precisionOf(pair.tuned.values);
+  const noise = roundingNoise(pair, precision);
   let tried = 0;
   for (const limit of RANKS_TRIED) {
     const mostRank = Math.min(limit, worthwhile, Math.min(rows, columns) - 1);
@@ -70,7 +83,11 @@ export async function findLowRank(
       rank,
       ...factors,
       cliff: cliffAt(found.values, rank),
-      error: await measureError(pair, await products.product(factors.left, factors.right)),
+      error: measureError(pair, await products.product(factors.left, factors.right), {
+        norm,
+        noise,
+        precision,
+      }),
     };
   }
   return null;
@@ -140,20 +157,58 @@ function factorsOf({ values, left, right }: Decomposition, rank: number): { left
   return { left: toMatrix(scaled), right: { rows: rank, columns, values: rightValues } };
 }
 
-async function measureError({ base, tuned }: LowRankPair, change: Matrix): Promise<LowRank["error"]> {
+function measureError(
+  { base, tuned }: LowRankPair,
+  change: Matrix,
+  { norm, noise, precision }: { norm: number; noise: number; precision: Precision },
+): LowRankError {
+  const rounded = roundTo(precision);
   let most = 0;
   let squares = 0;
+  let differing = 0;
   for (let i = 0; i < change.values.length; i++) {
-    const error = Math.abs(Math.fround(base.values[i]! + change.values[i]!) - tuned.values[i]!);
+    const given = Math.fround(base.values[i]! + change.values[i]!);
+    const error = Math.abs(given - tuned.values[i]!);
     squares += error * error;
     if (error > most) most = error;
+    if (error > 0 && rounded(given) !== tuned.values[i]!) differing++;
   }
-  return { max_abs: most, relative: Math.sqrt(squares) / normOf(tuned.values) };
+  const left = Math.sqrt(squares);
+  return {
+    max_abs: most,
+    relative: left / normOf(tuned.values),
+    bit_exact: differing === 0,
+    is_rounding: left <= NOISE_MARGIN * noise + FACTOR_ROUNDING * norm,
+  };
 }
 
-/** ‖ ‖ of what rounding both matrices to their type may have added to the difference: half a unit in the last place, uniform. */
-function roundingNoise({ base, tuned, dtype }: LowRankPair): number {
-  const mantissaBits = { float16: 10, bfloat16: 7 }[dtype as string] ?? 23;
+type Precision = "float32" | "float16" | "bfloat16";
+
+/** What the values were rounded to at last: merged in half precision, they keep its gaps when they are stored wider. */
+function precisionOf(values: Float32Array): Precision {
+  const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  let used = 0;
+  for (let i = 0; i < words.length; i++) used |= words[i]!;
+  if ((used & 0xffff) === 0) return "bfloat16";
+  return (used & 0x1fff) === 0 ? "float16" : "float32";
+}
+
+/** A float32 as its nearest neighbour of the precision. */
+function roundTo(precision: Precision): (value: number) => number {
+  if (precision === "float16") return (value) => halfToFloat(floatToHalf(value));
+  if (precision === "float32") return (value) => value;
+  const float = new Float32Array(1);
+  const bits = new Uint32Array(float.buffer);
+  return (value) => {
+    float[0] = value;
+    bits[0] = (bits[0]! + 0x7fff + ((bits[0]! >>> 16) & 1)) & 0xffff0000;
+    return float[0];
+  };
+}
+
+/** ‖ ‖ of what rounding both matrices so may have added to the difference: half a unit in the last place, uniform. */
+function roundingNoise({ base, tuned }: LowRankPair, precision: Precision): number {
+  const mantissaBits = { float32: 23, float16: 10, bfloat16: 7 }[precision];
   return (2 ** -mantissaBits / Math.sqrt(12)) * Math.hypot(normOf(base.values), normOf(tuned.values));
 }
 

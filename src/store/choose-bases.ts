@@ -15,6 +15,8 @@ export interface DistinctBlock {
   document: BlockDocument;
   /** Every model that has it at this layer, in the report's order. */
   models: string[];
+  /** Some model runs it with factors of its own: it is a base already. */
+  isAdapted: boolean;
 }
 
 /** A block that may be kept as its difference to another: to one that is kept whole, so that no chain of differences arises. */
@@ -27,11 +29,15 @@ export interface Candidate {
 const MOST_BITS = 96;
 /** Of a larger group, those that most models use stand for the base; every other is compared with as many of them. */
 const MOST_CONSIDERED = 32;
+/** A base with two descendants along one line is, by distance alone, twice as far from all as the middle one. */
+const SPREAD = 2.5;
 
 /**
  * Which block could be kept as a difference to which. Blocks are grouped by layer, kind and shapes; the base of a group is
  * the one nearest to all others, since fine-tunes lie around what they were tuned from; what is not near it forms a group
- * of its own.
+ * of its own. Of two, each is as near to the other: then it is the one that is a base already, else the one of less
+ * weight, since what training adds is hardly ever turned against what is there. Where several could be the base, it is
+ * the one whose model is the base in most layers, so that the blocks of one model come from one base.
  */
 export async function chooseBases(
   repository: Repository,
@@ -42,12 +48,14 @@ export async function chooseBases(
   const digests = groups.flat().map(({ digest }) => digest);
   const sketches = await sketchBlocks(repository, digests, options);
   const candidates: Candidate[] = [];
-  while (groups.length > 0) {
-    const group = groups.pop()!;
-    const base = await centralBlock(repository.blobs, group);
+  const ranked = await rankGroups(repository.blobs, groups);
+  const votes = countVotes(ranked);
+  while (ranked.length > 0) {
+    const { group, nearest } = ranked.pop()!;
+    const base = mostVoted(nearest, votes);
     const [near, far] = parted(group, base, sketches);
     candidates.push(...near.map((block) => ({ base, block })));
-    if (far.length > 1) groups.push(far);
+    if (far.length > 1) ranked.push(...(await rankGroups(repository.blobs, [far])));
   }
   return candidates;
 }
@@ -55,26 +63,92 @@ export async function chooseBases(
 async function groupBlocks(repository: Repository, models: StoredModel[]): Promise<Map<string, DistinctBlock[]>> {
   const groups = new Map<string, DistinctBlock[]>();
   for (const { name, document: model } of models) {
-    for (const { digest, kind, layer } of model.chain) {
+    for (const { digest, kind, layer, adapter } of model.chain) {
+      const isAdapted = adapter !== undefined;
       const document = await repository.readBlock(digest);
       const key = `${layer} ${bucketOf(document)}`;
       const group = groups.get(key) ?? [];
       const known = group.find((block) => block.digest === digest);
-      if (known) known.models.push(name);
-      else groups.set(key, [...group, { digest, kind, layer, document, models: [name] }]);
+      if (known) {
+        known.models.push(name);
+        known.isAdapted ||= isAdapted;
+      } else groups.set(key, [...group, { digest, kind, layer, document, models: [name], isAdapted }]);
     }
   }
   return groups;
 }
 
-async function centralBlock(blobs: BlobStore, group: DistinctBlock[]): Promise<DistinctBlock> {
-  const byUse = group.toSorted((a, b) => b.models.length - a.models.length);
-  if (group.length === 2) return byUse[0]!;
-  const considered = byUse.slice(0, MOST_CONSIDERED);
+interface RankedGroup {
+  group: DistinctBlock[];
+  /** Those that could be the base, the likeliest first. */
+  nearest: DistinctBlock[];
+}
+
+async function rankGroups(blobs: BlobStore, groups: DistinctBlock[][]): Promise<RankedGroup[]> {
+  const weights = await comparePairs(blobs, groups);
+  const ranked: RankedGroup[] = [];
+  for (const group of groups)
+    ranked.push({ group, nearest: group.length === 2 ? [baseOfTwo(group, weights)] : await central(blobs, group) });
+  return ranked;
+}
+
+/** By model: the layers in which it is the likeliest base. */
+function countVotes(ranked: RankedGroup[]): Map<string, number> {
+  const votes = new Map<string, number>();
+  for (const { nearest } of ranked)
+    for (const model of nearest[0]!.models) votes.set(model, (votes.get(model) ?? 0) + 1);
+  return votes;
+}
+
+function mostVoted(blocks: DistinctBlock[], votes: Map<string, number>): DistinctBlock {
+  const votesOf = ({ models }: DistinctBlock) => Math.max(...models.map((model) => votes.get(model) ?? 0));
+  return blocks.reduce((best, block) => (votesOf(block) > votesOf(best) ? block : best));
+}
+
+/** By the models of both sides: how much heavier the first is, over all layers, so that one model is the base in each. */
+type PairWeights = Map<string, number>;
+
+async function comparePairs(blobs: BlobStore, groups: DistinctBlock[][]): Promise<PairWeights> {
+  const weights: PairWeights = new Map();
+  for (const [a, b, ...others] of groups) {
+    if (others.length > 0 || a!.isAdapted !== b!.isAdapted) continue;
+    const heavier = squares(await sampleWeights(blobs, a!.document)) - squares(await sampleWeights(blobs, b!.document));
+    weights.set(sides(a!, b!), (weights.get(sides(a!, b!)) ?? 0) + heavier);
+    weights.set(sides(b!, a!), (weights.get(sides(b!, a!)) ?? 0) - heavier);
+  }
+  return weights;
+}
+
+function baseOfTwo(group: DistinctBlock[], weights: PairWeights): DistinctBlock {
+  const [a, b] = group as [DistinctBlock, DistinctBlock];
+  if (a.isAdapted !== b.isAdapted) return a.isAdapted ? a : b;
+  return (weights.get(sides(a, b)) ?? 0) > 0 ? b : a;
+}
+
+function sides(a: DistinctBlock, b: DistinctBlock): string {
+  return JSON.stringify([a.models, b.models]);
+}
+
+function squares(samples: Float32Array[]): number {
+  let sum = 0;
+  for (const values of samples) for (const value of values) if (Number.isFinite(value)) sum += value * value;
+  return sum;
+}
+
+/** Those whose distance to all others together is at most `SPREAD` times the least, nearest first. */
+async function central(blobs: BlobStore, group: DistinctBlock[]): Promise<DistinctBlock[]> {
+  const considered = group.toSorted((a, b) => b.models.length - a.models.length).slice(0, MOST_CONSIDERED);
   const samples: Float32Array[][] = [];
   for (const { document } of considered) samples.push(await sampleWeights(blobs, document));
-  const totals = samples.map((sample) => samples.reduce((sum, other) => sum + sampledDistance(sample, other), 0));
-  return considered[totals.indexOf(Math.min(...totals))]!;
+  const totals = new Map(
+    considered.map((block, at) => [
+      block,
+      samples.reduce((sum, other) => sum + sampledDistance(samples[at]!, other), 0),
+    ]),
+  );
+  const least = Math.min(...totals.values());
+  const near = considered.filter((block) => totals.get(block)! <= SPREAD * least);
+  return near.toSorted((a, b) => totals.get(a)! - totals.get(b)!);
 }
 
 function parted(group: DistinctBlock[], base: DistinctBlock, sketches: Sketches): [DistinctBlock[], DistinctBlock[]] {

@@ -1,7 +1,8 @@
 import type { TensorEntry } from "../blocks/block.ts";
+import type { Projection } from "../blocks/projections.ts";
 import { isFloat, toFloats } from "../fingerprint/element-stream.ts";
-import { findLowRank } from "../fingerprint/low-rank.ts";
-import type { MatrixProducts } from "../fingerprint/matrix-products.ts";
+import { findLowRank, type LowRankError } from "../fingerprint/low-rank.ts";
+import type { Matrix, MatrixProducts } from "../fingerprint/matrix-products.ts";
 import { WeightDistance } from "../fingerprint/weight-distance.ts";
 import type { BlobStore } from "./blob-store.ts";
 import type { Candidate } from "./choose-bases.ts";
@@ -15,10 +16,22 @@ export interface TensorDifference {
   tensor: TensorEntry;
   weight_cosine: number;
   relative_delta: number;
+  /** Place in `blockTensors`. */
+  place: number;
   /** Factors in float32 that give the difference; null: it has no low rank, or none was looked for. */
-  low_rank: { rank: number; bytes: number; cliff: number; error: { max_abs: number; relative: number } } | null;
+  low_rank: MeasuredRank | null;
   /** Of the lossless difference, really encoded; null: not asked for. */
   residual_bytes: number | null;
+}
+
+export interface MeasuredRank {
+  rank: number;
+  bytes: number;
+  cliff: number;
+  error: LowRankError;
+  /** The difference is left · right. */
+  left: Matrix;
+  right: Matrix;
 }
 
 export interface BlockDifference {
@@ -31,6 +44,8 @@ export interface BlockDifference {
 export interface Instruments {
   /** null: do not look for low ranks. */
   products: MatrixProducts | null;
+  /** Which weights factors could be added to, in the order of `blockTensors`. */
+  projections: readonly (Projection | null)[];
   /** null: do not encode residuals. */
   zstd: Zstd | null;
 }
@@ -42,7 +57,7 @@ const MOST_ELEMENTS = 1 << 28;
 export async function measureDifference(
   blobs: BlobStore,
   { base, block }: Candidate,
-  { products, zstd, signal }: Instruments & { signal?: AbortSignal },
+  { products, projections, zstd, signal }: Instruments & { signal?: AbortSignal },
 ): Promise<BlockDifference> {
   const all = new WeightDistance();
   const tensors: TensorDifference[] = [];
@@ -61,9 +76,13 @@ export async function measureDifference(
     tensors.push({
       name: tensor.name,
       tensor,
+      place: at,
       weight_cosine: distance.cosine,
       relative_delta: distance.relativeDelta,
-      low_rank: products === null ? null : await lowRankOf(tensor, pair, { products, ...(signal ? { signal } : {}) }),
+      low_rank:
+        products === null || !projections[at]
+          ? null
+          : await lowRankOf(tensor, pair, { products, ...(signal ? { signal } : {}) }),
       residual_bytes:
         zstd === null ? null : await residualBytes({ base: baseBytes, exact: bytes, dtype: tensor.dtype }, zstd),
     });
@@ -81,6 +100,5 @@ async function lowRankOf(
   const matrix = (values: Float32Array) => ({ rows, columns, values });
   const found = await findLowRank({ base: matrix(base), tuned: matrix(tuned), dtype }, products, signal);
   if (found === null) return null;
-  const bytes = found.left.values.byteLength + found.right.values.byteLength;
-  return { rank: found.rank, bytes, cliff: found.cliff, error: found.error };
+  return { ...found, bytes: found.left.values.byteLength + found.right.values.byteLength };
 }

@@ -38,6 +38,7 @@ export function againAfterMerges(known: ModelDocument, again: ModelDocument): Mo
 }
 
 /** Equal for documents that one and the same split gave. */
-function splitIdentity({ exactOnly: _, ...document }: ModelDocument): Digest {
-  return digestDocument({ ...document, chain: document.chain.map(originalEntry) });
+function splitIdentity(document: ModelDocument): Digest {
+  const { exactOnly: _, ...split } = document;
+  return digestDocument({ ...split, chain: split.chain.map(originalEntry) });
 }

@@ -1,14 +1,18 @@
 import type { BlockKind, Digest } from "../blocks/block.ts";
-import { MatrixProducts } from "../fingerprint/matrix-products.ts";
-import { type Candidate, chooseBases } from "./choose-bases.ts";
-import { type BlockDifference, measureDifference, type TensorDifference } from "./measure-difference.ts";
+import type { Candidate } from "./choose-bases.ts";
+import {
+  type DifferenceOptions,
+  type DifferenceTier,
+  findDifferences,
+  type FoundDifference,
+  residualRatio,
+} from "./find-differences.ts";
+import type { BlockDifference, TensorDifference } from "./measure-difference.ts";
 import type { Repository, StoredModel } from "./repository.ts";
-import { blockTensors, type SketchOptions } from "./sketch-blocks.ts";
+import { blockTensors } from "./sketch-blocks.ts";
 import { readModels, reportSharing, type SharingReport, type Tier } from "./sharing.ts";
 import type { Pair } from "./sharing-pairs.ts";
 import { findZstd, ZSTD_MISSING } from "./zstd.ts";
-
-export type DifferenceTier = "lowrank" | "residual";
 
 /** Blocks that could be kept as a difference to another, and what that would save: a report, nothing is rewritten. */
 export interface DifferenceReport {
@@ -54,12 +58,6 @@ export interface DifferentTensor {
   residual_ratio: number | null;
 }
 
-export interface TierOptions extends SketchOptions {
-  tiers: readonly DifferenceTier[];
-  /** Before a block is compared with its base, which reads both. */
-  onCompare?: SketchOptions["onProgress"];
-}
-
 /** What `dedupe` reports: what is shared, and what differences to a base would save beyond that. */
 export interface TieredReport extends Omit<SharingReport, "pairs" | "tiers"> {
   tiers: Record<"exact" | "equivalent", Tier> & DifferenceReport["tiers"];
@@ -70,14 +68,11 @@ export interface TieredReport extends Omit<SharingReport, "pairs" | "tiers"> {
   reachable_ratio: number;
 }
 
-/** A residual that saves less is not worth decoding on every load. */
-const LEAST_SAVING = 0.1;
-
 /** The named models, or all: equal blocks by digest, and the asked-for tiers measured. Keeps sketches, changes nothing else. */
 export async function reportTiers(
   repository: Repository,
   names: string[] | undefined,
-  options: TierOptions,
+  options: DifferenceOptions,
 ): Promise<TieredReport> {
   const sharing = await reportSharing(repository, names);
   const differences = await reportDifferences(repository, await readModels(repository, names), options);
@@ -95,31 +90,15 @@ export async function reportTiers(
 async function reportDifferences(
   repository: Repository,
   models: StoredModel[],
-  { tiers, ...options }: TierOptions,
+  options: DifferenceOptions,
 ): Promise<DifferenceReport> {
   const totals: DifferenceReport["tiers"] = {
     lowrank: { blocks: 0, saved_bytes: 0 },
     residual: { blocks: 0, saved_bytes: 0 },
   };
-  const zstd = tiers.includes("residual") ? findZstd() : null;
-  if (tiers.includes("residual") && zstd === null) totals.residual.unavailable = ZSTD_MISSING;
-  if (!tiers.includes("lowrank") && zstd === null) return { tiers: totals, pairs: [] };
-
-  const candidates = await chooseBases(repository, models, options);
-  const products = tiers.includes("lowrank") && candidates.length > 0 ? await MatrixProducts.open() : null;
-  const found: { candidate: Candidate; difference: BlockDifference; tier: DifferenceTier }[] = [];
-  try {
-    const { signal } = options;
-    for (const [at, candidate] of candidates.entries()) {
-      options.onCompare?.({ blocks: at, totalBlocks: candidates.length });
-      const instruments = { products, zstd, ...(signal ? { signal } : {}) };
-      const difference = await measureDifference(repository.blobs, candidate, instruments);
-      const tier = tierOf(difference);
-      if (tier !== null) found.push({ candidate, difference, tier });
-    }
-  } finally {
-    await products?.close();
-  }
+  if (options.tiers.includes("residual") && findZstd() === null) totals.residual.unavailable = ZSTD_MISSING;
+  const found: FoundDifference[] = [];
+  for await (const one of findDifferences(repository, models, options)) found.push(withoutFactors(one));
 
   const kept = await keptTensors(repository, models, new Set(found.map(({ candidate }) => candidate.block.digest)));
   const pairs = found.flatMap(({ candidate, difference, tier }) => {
@@ -133,13 +112,14 @@ async function reportDifferences(
   return { tiers: totals, pairs: pairs.toSorted(byPlace) };
 }
 
-/** Low rank when every matrix that differs has one: a block whose factors would leave one matrix whole is no adapter. */
-function tierOf({ tensors }: BlockDifference): DifferenceTier | null {
-  const matrices = tensors.filter(({ tensor }) => tensor.dims.length > 1);
-  if (matrices.length > 0 && matrices.every(({ low_rank }) => low_rank !== null)) return "lowrank";
-  if (tensors.some(({ residual_bytes }) => residual_bytes === null)) return null;
-  const ratio = residualRatio(tensors);
-  return ratio !== null && 1 - 1 / ratio >= LEAST_SAVING ? "residual" : null;
+/** Factors of all blocks together would be as large as a model. */
+function withoutFactors({ difference, ...found }: FoundDifference): FoundDifference {
+  const none = { rows: 0, columns: 0, values: new Float32Array() };
+  const tensors = difference.tensors.map((tensor) => ({
+    ...tensor,
+    low_rank: tensor.low_rank && { ...tensor.low_rank, left: none, right: none },
+  }));
+  return { ...found, difference: { ...difference, tensors } };
 }
 
 /** Tensors that some block needs whole, whatever becomes of the replaced ones: those save nothing. */
@@ -203,12 +183,6 @@ function describeTensor(difference: TensorDifference): DifferentTensor {
     cliff: low_rank?.cliff ?? null,
     residual_ratio: residualRatio([difference]),
   };
-}
-
-function residualRatio(tensors: TensorDifference[]): number | null {
-  const encoded = tensors.reduce((sum, { residual_bytes }) => sum + (residual_bytes ?? Number.NaN), 0);
-  const exact = tensors.reduce((sum, { tensor }) => sum + tensor.bytes, 0);
-  return Number.isNaN(encoded) || encoded === 0 ? null : exact / encoded;
 }
 
 function byPlace(a: DifferentPair, b: DifferentPair): number {

@@ -48,8 +48,16 @@ describe("findLowRank", () => {
     expect(await look(matrixOf(spoilt))).toBeNull();
   });
 
-  it("finds no rank that would save less than half", async () => {
-    expect(await look(plus(lowRank(80, 0.1)))).toBeNull();
+  it("finds no rank whose factors would take as much as the matrix", async () => {
+    expect(await look(plus(lowRank(100, 0.1)))).toMatchObject({ rank: 100 });
+    expect(await look(plus(lowRank(112, 0.1)))).toBeNull();
+  });
+
+  it("tells what rounding leaves from what the factors do not explain", async () => {
+    expect((await look(plus(lowRank(8, 0.1))))!.error.is_rounding).toBe(true);
+    const tail = gaussians(ROWS * COLUMNS, 9);
+    const almost = lowRank(8, 0.1).map((value, i) => value + 1e-4 * tail[i]!);
+    expect(await look(plus(almost))).toMatchObject({ rank: 8, error: { is_rounding: false, bit_exact: false } });
   });
 
   it("finds a rank above the rounding of bfloat16, and states the error", async () => {
@@ -57,6 +65,12 @@ describe("findLowRank", () => {
     expect(found).toMatchObject({ rank: 8 });
     expect(found!.error.relative).toBeLessThan(5e-3);
     expect(found!.error.relative).toBeGreaterThan(1e-5);
+    expect(found!.error.is_rounding).toBe(true);
+  });
+
+  it.each([8, 16])("finds rank %i where weights were merged in bfloat16 and stored as float32", async (rank) => {
+    const found = await look(rounded(plus(lowRank(rank, 0.1))), { from: rounded(base) });
+    expect(found).toMatchObject({ rank, error: { is_rounding: true } });
   });
 
   it("finds none that hides under the rounding of bfloat16", async () => {

@@ -1,4 +1,5 @@
-import type { DifferenceTier, DifferentPair, TieredReport } from "../../store/sharing-tiers.ts";
+import type { DifferenceTier } from "../../store/find-differences.ts";
+import type { DifferentPair, TieredReport } from "../../store/sharing-tiers.ts";
 import { formatBytes, formatCount, formatNumber, formatPercent } from "./format.ts";
 import { renderTable } from "./table.ts";
 

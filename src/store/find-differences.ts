@@ -1,0 +1,73 @@
+import { MatrixProducts } from "../fingerprint/matrix-products.ts";
+import { blockProjections, functionOf } from "./block-graphs.ts";
+import { type Candidate, chooseBases } from "./choose-bases.ts";
+import { type BlockDifference, measureDifference, type TensorDifference } from "./measure-difference.ts";
+import type { Repository, StoredModel } from "./repository.ts";
+import type { SketchOptions } from "./sketch-blocks.ts";
+import { findZstd } from "./zstd.ts";
+
+export type DifferenceTier = "lowrank" | "residual";
+
+export interface DifferenceOptions extends SketchOptions {
+  tiers: readonly DifferenceTier[];
+  /** Only blocks that this says yes to are compared with their bases. */
+  isWanted?: (candidate: Candidate) => boolean;
+  /** Before a block is compared with its base, which reads both. */
+  onCompare?: SketchOptions["onProgress"];
+}
+
+/** A block that could be kept as a difference to its base. */
+export interface FoundDifference {
+  candidate: Candidate;
+  difference: BlockDifference;
+  tier: DifferenceTier;
+}
+
+/** A residual that saves less is not worth decoding on every load. */
+const LEAST_SAVING = 0.1;
+
+/** Compares every block with its base, one at a time, and gives those that are worth being kept as the difference. */
+export async function* findDifferences(
+  repository: Repository,
+  models: StoredModel[],
+  { tiers, isWanted = () => true, ...options }: DifferenceOptions,
+): AsyncGenerator<FoundDifference> {
+  const zstd = tiers.includes("residual") ? findZstd() : null;
+  if (!tiers.includes("lowrank") && zstd === null) return;
+  const candidates = (await chooseBases(repository, models, options)).filter(isWanted);
+  const products = tiers.includes("lowrank") && candidates.length > 0 ? await MatrixProducts.open() : null;
+  try {
+    const { signal } = options;
+    for (const [at, candidate] of candidates.entries()) {
+      options.onCompare?.({ blocks: at, totalBlocks: candidates.length });
+      const projections = products === null ? [] : await adaptableWeights(repository, candidate);
+      const instruments = { products, projections, zstd, ...(signal ? { signal } : {}) };
+      const difference = await measureDifference(repository.blobs, candidate, instruments);
+      const tier = tierOf(difference);
+      if (tier !== null) yield { candidate, difference, tier };
+    }
+  } finally {
+    await products?.close();
+  }
+}
+
+/** None where base and block compute different functions of their weights: factors could not make up for that. */
+async function adaptableWeights({ blobs }: Repository, { base, block }: Candidate) {
+  if ((await functionOf(blobs, base.document)) !== (await functionOf(blobs, block.document))) return [];
+  return await blockProjections(blobs, base.document);
+}
+
+/** Low rank when everything that differs has one, to the last bit that rounding left: a changed norm is no adapter. */
+function tierOf({ tensors }: BlockDifference): DifferenceTier | null {
+  if (tensors.length > 0 && tensors.every(({ low_rank }) => low_rank?.error.is_rounding)) return "lowrank";
+  if (tensors.some(({ residual_bytes }) => residual_bytes === null)) return null;
+  const ratio = residualRatio(tensors);
+  return ratio !== null && 1 - 1 / ratio >= LEAST_SAVING ? "residual" : null;
+}
+
+/** Exact bytes / encoded bytes; null where residuals were not measured. */
+export function residualRatio(tensors: TensorDifference[]): number | null {
+  const encoded = tensors.reduce((sum, { residual_bytes }) => sum + (residual_bytes ?? Number.NaN), 0);
+  const exact = tensors.reduce((sum, { tensor }) => sum + tensor.bytes, 0);
+  return Number.isNaN(encoded) || encoded === 0 ? null : exact / encoded;
+}
