@@ -1,4 +1,5 @@
 import type { BlockKind, Digest } from "../blocks/block.ts";
+import type { ChainEntry } from "./model-document.ts";
 import type { StoredModel } from "./repository.ts";
 
 /** Two models' blocks that one stored block serves. */
@@ -27,10 +28,10 @@ export function pairEqualBlocks(models: StoredModel[]): Pair[] {
   const first = new Map<Digest, string>();
   const pairs: Pair[] = [];
   for (const { name, document } of models) {
-    for (const { digest, kind, layer } of document.chain) {
+    for (const { digest, kind, layer, replaces } of document.chain) {
       const owner = first.get(digest) ?? name;
       first.set(digest, owner);
-      if (owner !== name)
+      if (owner !== name && replaces === undefined)
         pairs.push({ a: owner, b: name, kind, layer, tier: "exact", weight_cosine: 1, relative_delta: 0 });
     }
   }
@@ -80,7 +81,11 @@ function firstDifference(
   { document: a }: StoredModel,
   { document: b }: StoredModel,
 ): Pick<Divergence, "layer" | "kind"> {
-  const at = a.chain.findIndex((link, place) => link.digest !== b.chain[place]?.digest);
+  const at = a.chain.findIndex((link, place) => !isSameEntry(link, b.chain[place]));
   const link = at >= 0 ? a.chain[at] : b.chain[a.chain.length];
   return { layer: link?.layer ?? null, kind: link?.kind ?? null };
+}
+
+function isSameEntry(a: ChainEntry, b: ChainEntry | undefined): boolean {
+  return a.digest === b?.digest && a.adapter?.digest === b.adapter?.digest;
 }

@@ -60,7 +60,10 @@ export interface DifferentTensor {
 
 /** What `dedupe` reports: what is shared, and what differences to a base would save beyond that. */
 export interface TieredReport extends Omit<SharingReport, "pairs" | "tiers"> {
+  /** What was done and what could be. */
   tiers: Record<"exact" | "equivalent", Tier> & DifferenceReport["tiers"];
+  /** What was done. */
+  done: Record<DifferenceTier, Tier>;
   pairs: (Pair | DifferentPair)[];
   /** Bytes of all models together if every block of the tiers were kept as its difference. */
   reachable_bytes: number;
@@ -80,7 +83,12 @@ export async function reportTiers(
   const reachable = sharing.stored_bytes - lowrank.saved_bytes - residual.saved_bytes;
   return {
     ...sharing,
-    tiers: { ...sharing.tiers, lowrank, residual },
+    tiers: {
+      ...sharing.tiers,
+      lowrank: together(sharing.tiers.lowrank, lowrank),
+      residual: together(sharing.tiers.residual, residual),
+    },
+    done: { lowrank: sharing.tiers.lowrank, residual: sharing.tiers.residual },
     pairs: [...sharing.pairs, ...differences.pairs],
     reachable_bytes: reachable,
     reachable_ratio: reachable === 0 ? 1 : sharing.logical_bytes / reachable,
@@ -110,6 +118,14 @@ async function reportDifferences(
     return describePair(candidate, difference, { tier, saved_bytes: saved });
   });
   return { tiers: totals, pairs: pairs.toSorted(byPlace) };
+}
+
+function together(applied: Tier, possible: DifferenceTotals): DifferenceTotals {
+  return {
+    ...possible,
+    blocks: applied.blocks + possible.blocks,
+    saved_bytes: applied.saved_bytes + possible.saved_bytes,
+  };
 }
 
 /** Factors of all blocks together would be as large as a model. */

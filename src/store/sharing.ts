@@ -1,8 +1,10 @@
 import type { BlockKind, Digest } from "../blocks/block.ts";
 import { MEDIA_TYPES } from "./descriptor.ts";
+import { originalEntry } from "./merged-chain.ts";
 import type { ChainEntry } from "./model-document.ts";
 import { blockReferences } from "./references.ts";
 import type { Repository, StoredModel } from "./repository.ts";
+import { countStorage, type StorageAccounts } from "./storage-accounts.ts";
 import { blobsOf, compareChains, type Divergence, type Pair, pairEqualBlocks } from "./sharing-pairs.ts";
 
 /** What `dedupe` reports: the keys are its stable JSON. Bytes are counted exactly, blob by blob. */
@@ -10,12 +12,15 @@ export interface SharingReport {
   models: number;
   /** Blocks in all chains, shared ones counted in each. */
   blocks: number;
-  /** Bytes of the models, each by itself: every blob that it refers to, once. */
+  /** Bytes of the models as they were split, each by itself: every blob that it refers to, once. */
   logical_bytes: number;
-  /** Bytes of all of them together: every blob once. */
+  /** Bytes of all of them together as they are stored now: every blob once. */
   stored_bytes: number;
+  /** Of `stored_bytes`, what is there only so that merges can be undone. */
+  kept_original_bytes: number;
   /** logical / stored. 1: nothing is shared. */
   ratio: number;
+  /** What was done. stored = logical − saved by all tiers + kept originals. */
   tiers: Record<"exact" | "lowrank" | "residual" | "equivalent", Tier>;
   pairs: Pair[];
   first_divergence: Divergence[];
@@ -31,6 +36,7 @@ export interface Tier {
 export interface ModelSharing {
   name: string;
   digest: Digest;
+  /** As it was split, by itself. */
   bytes: number;
   /** Bytes of blobs that no other model of the report refers to: what removing it would free. */
   unique_bytes: number;
@@ -56,13 +62,13 @@ export interface BlockSharing {
 export async function reportSharing(repository: Repository, names?: string[]): Promise<SharingReport> {
   const models = await readModels(repository, names);
   const usage = countUsage(models);
+  const accounts = await countStorage(repository, models);
   const perModel: ModelSharing[] = [];
-  for (const model of models) perModel.push(await describeModel(repository, model, { models, usage }));
+  for (const model of models) perModel.push(await describeModel(repository, model, { models, usage, accounts }));
 
-  const stored_bytes = sum([...usage.values()].map(({ size }) => size));
+  const stored_bytes = accounts.stored;
   const logical_bytes = sum(perModel.map((model) => model.bytes));
-  const chained = models.flatMap(({ document }) => document.chain.map((link) => link.digest));
-  const none = { blocks: 0, saved_bytes: 0 };
+  const chained = models.flatMap(({ document }) => document.chain.map((link) => originalEntry(link).digest));
   return {
     models: models.length,
     blocks: chained.length,
@@ -70,11 +76,12 @@ export async function reportSharing(repository: Repository, names?: string[]): P
     stored_bytes,
     ratio: stored_bytes === 0 ? 1 : logical_bytes / stored_bytes,
     tiers: {
-      exact: { blocks: chained.length - new Set(chained).size, saved_bytes: logical_bytes - stored_bytes },
-      lowrank: none,
-      residual: none,
-      equivalent: none,
+      exact: { blocks: chained.length - new Set(chained).size, saved_bytes: logical_bytes - accounts.distinct },
+      lowrank: accounts.merges.lowrank,
+      residual: { blocks: 0, saved_bytes: 0 },
+      equivalent: accounts.merges.equivalent,
     },
+    kept_original_bytes: accounts.kept_originals,
     pairs: pairEqualBlocks(models),
     first_divergence: compareChains(models),
     per_model: perModel,
@@ -109,7 +116,7 @@ function countUsage(models: StoredModel[]): Usage {
 async function describeModel(
   repository: Repository,
   model: StoredModel,
-  { models, usage }: { models: StoredModel[]; usage: Usage },
+  { models, usage, accounts }: { models: StoredModel[]; usage: Usage; accounts: StorageAccounts },
 ): Promise<ModelSharing> {
   const blobs = [...blobsOf(model)];
   const isShared = (digest: Digest) => (usage.get(digest)?.models ?? 0) > 1;
@@ -137,7 +144,7 @@ async function describeModel(
   return {
     name: model.name,
     digest: model.digest,
-    bytes: sum(blobs.map(([, size]) => size)),
+    bytes: accounts.logical.get(model.name)!,
     unique_bytes: sum(blobs.filter(([digest]) => !isShared(digest)).map(([, size]) => size)),
     blocks,
   };

@@ -65,7 +65,7 @@ function printModels(models: ModelSharing[]): string {
       name,
       formatBytes(bytes),
       formatBytes(unique_bytes),
-      formatPercent(1 - unique_bytes / Math.max(1, bytes)),
+      formatPercent(Math.max(0, 1 - unique_bytes / Math.max(1, bytes))),
       `${blocks.filter(({ shared_with }) => shared_with.length > 0).length} of ${blocks.length}`,
     ]),
   );

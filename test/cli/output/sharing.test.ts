@@ -73,6 +73,7 @@ function report(models: ReturnType<typeof model>[]): SharingReport {
     blocks: 15,
     logical_bytes: 10e6,
     stored_bytes: 6e6,
+    kept_original_bytes: 0,
     ratio: 10 / 6,
     tiers: { exact: { blocks: 5, saved_bytes: 4e6 }, lowrank: none, residual: none, equivalent: none },
     pairs: [],

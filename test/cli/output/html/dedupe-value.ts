@@ -38,6 +38,7 @@ export function dedupeValue(models: Record<string, string>, more: Partial<Dedupe
     blocks: chained,
     logical_bytes: logical,
     stored_bytes: stored,
+    kept_original_bytes: 0,
     ratio: stored === 0 ? 1 : logical / stored,
     tiers: {
       exact: { blocks: chained - distinct, saved_bytes: logical - stored },
@@ -45,6 +46,7 @@ export function dedupeValue(models: Record<string, string>, more: Partial<Dedupe
       residual: none,
       equivalent: none,
     },
+    done: { lowrank: none, residual: none },
     pairs: [],
     first_divergence: names.flatMap((a, at) =>
       names.slice(at + 1).map((b) => {

@@ -1,0 +1,95 @@
+import { resolveChain } from "../chain/resolve-chain.ts";
+import { type ServingBytes, servingBytes } from "../chain/serving-bytes.ts";
+import { applyTiers } from "../store/apply-tiers.ts";
+import type { DifferenceTier } from "../store/find-differences.ts";
+import type { Repository } from "../store/repository.ts";
+import { reportSharing, type SharingReport } from "../store/sharing.ts";
+import { markExactOnly, type Undone, undoMerges } from "../store/undo-merges.ts";
+import { BlockllmError } from "../support/errors.ts";
+import type { CommandContext } from "./context.ts";
+import type { AppliedReport, BeforeAfter } from "./output/applied.ts";
+
+export interface ChangeOptions {
+  apply?: boolean;
+  undo?: boolean;
+  exactOnly?: boolean;
+  keepOriginals?: boolean;
+  /** As named by `--tiers`; undefined: none were named. */
+  tiers?: readonly DifferenceTier[];
+}
+
+/** What `dedupe` did to the repository before it reports. */
+export interface SharingChange {
+  applied?: AppliedReport;
+  undone?: Undone;
+  exact_only?: { models: string[]; marked: boolean };
+}
+
+/** At most one of apply, undo and the mark at a time. Errors: usage, model_changed, original_not_kept. */
+export async function changeSharing(
+  repository: Repository,
+  names: string[],
+  options: ChangeOptions & Pick<CommandContext, "signal" | "progress">,
+): Promise<SharingChange> {
+  refuseSeveral(options);
+  const { signal } = options;
+  const wanted = names.length === 0 ? undefined : names;
+  if (options.undo === true) {
+    const tiers = options.tiers?.filter((tier) => tier === "lowrank");
+    return { undone: await undoMerges(repository, wanted, { signal, ...(tiers === undefined ? {} : { tiers }) }) };
+  }
+  if (options.exactOnly !== undefined) {
+    if (wanted === undefined) throw new BlockllmError("usage", "--exact-only is for models that are named");
+    const models = await markExactOnly(repository, wanted, { exactOnly: options.exactOnly, signal });
+    return { exact_only: { models, marked: options.exactOnly } };
+  }
+  return options.apply === true ? { applied: await apply(repository, wanted, options) } : {};
+}
+
+/** Low rank is not exact, so it is applied only where it is named. */
+async function apply(
+  repository: Repository,
+  names: string[] | undefined,
+  {
+    tiers = ["residual"],
+    keepOriginals = true,
+    signal,
+    progress,
+  }: ChangeOptions & Pick<CommandContext, "signal" | "progress">,
+): Promise<AppliedReport> {
+  const before = await measure(repository, names);
+  progress.start("comparing blocks");
+  const applied = await applyTiers(repository, names, {
+    tiers,
+    keepOriginals,
+    signal,
+    onProgress: ({ blocks, totalBlocks }) => progress.update(`sketched block ${blocks} of ${totalBlocks}`),
+    onCompare: ({ blocks, totalBlocks }) => progress.update(`comparing block ${blocks + 1} of ${totalBlocks}`),
+  });
+  progress.succeed(`changed ${applied.models.length} models`);
+  return { ...applied, before, after: await measure(repository, names) };
+}
+
+async function measure(repository: Repository, names: string[] | undefined): Promise<BeforeAfter> {
+  const report = await reportSharing(repository, names);
+  return { stored_bytes: report.stored_bytes, memory_bytes: (await servingOf(repository, report)).shared_bytes };
+}
+
+/** What serving the models of a report takes. */
+export async function servingOf(
+  repository: Repository,
+  { per_model }: Pick<SharingReport, "per_model">,
+): Promise<ServingBytes> {
+  const chains = [];
+  for (const { name } of per_model) chains.push(await resolveChain(repository, name));
+  return servingBytes(chains);
+}
+
+function refuseSeveral({ apply: applies, undo, exactOnly }: ChangeOptions): void {
+  const asked = [
+    ...(applies === true ? ["--apply"] : []),
+    ...(undo === true ? ["--undo"] : []),
+    ...(exactOnly === undefined ? [] : [exactOnly ? "--exact-only" : "--no-exact-only"]),
+  ];
+  if (asked.length > 1) throw new BlockllmError("usage", `${asked.join(" and ")} are both given; it can be one`);
+}

@@ -1,0 +1,94 @@
+import type { Digest } from "../blocks/block.ts";
+import { type MergeTier, originalEntry } from "./merged-chain.ts";
+import type { ChainEntry } from "./model-document.ts";
+import { adapterReferences, blockReferences } from "./references.ts";
+import type { Repository, StoredModel } from "./repository.ts";
+import { blobsOf } from "./sharing-pairs.ts";
+
+/** Bytes by blob. */
+type Blobs = Map<Digest, number>;
+
+/** Where the bytes of models together are saved; each sum counts a blob once. */
+export interface StorageAccounts {
+  /** By model: what it took as it was split, by itself. */
+  logical: Map<string, number>;
+  /** All of the models as they were split together, equal blobs once. */
+  distinct: number;
+  /** On disk now. */
+  stored: number;
+  /** By what runs instead, were no original kept. */
+  merges: Record<MergeTier, { blocks: number; saved_bytes: number }>;
+  /** Originals that are stored for an undo alone. */
+  kept_originals: number;
+}
+
+/** stored = distinct − merges + kept originals. Changes nothing. */
+export async function countStorage(repository: Repository, models: StoredModel[]): Promise<StorageAccounts> {
+  const [asSplit, running, stored] = [new Map(), new Map(), new Map()] as [Blobs, Blobs, Blobs];
+  const tiers = new Map<Digest, MergeTier>();
+  const merged = { lowrank: new Set<Digest>(), equivalent: new Set<Digest>() };
+  const logical = new Map<string, number>();
+  for (const model of models) {
+    const own = blobsBeside(model);
+    for (const entry of model.document.chain) {
+      const original = await blobsOfEntry(repository, originalEntry(entry), model);
+      addAll(own, original);
+      const runs = entry.replaces ? await blobsOfEntry(repository, entry, model) : original;
+      addAll(running, runs);
+      if (!entry.replaces) continue;
+      merged[entry.replaces.tier].add(entry.replaces.digest);
+      for (const digest of [...original.keys(), ...runs.keys()]) tiers.set(digest, entry.replaces.tier);
+    }
+    logical.set(model.name, sum(own));
+    addAll(asSplit, own);
+    addAll(running, blobsBeside(model));
+    addAll(stored, blobsOf(model));
+  }
+  const saved = { lowrank: 0, equivalent: 0 };
+  for (const [digest, size] of asSplit) if (!running.has(digest)) saved[tiers.get(digest)!] += size;
+  for (const [digest, size] of running) if (!asSplit.has(digest)) saved[tiers.get(digest)!] -= size;
+  return {
+    logical,
+    distinct: sum(asSplit),
+    stored: sum(stored),
+    merges: {
+      lowrank: { blocks: merged.lowrank.size, saved_bytes: saved.lowrank },
+      equivalent: { blocks: merged.equivalent.size, saved_bytes: saved.equivalent },
+    },
+    kept_originals: sum(new Map([...stored].filter(([digest]) => !running.has(digest)))),
+  };
+}
+
+/** What a model has besides blocks. */
+function blobsBeside({ digest, size, manifest, document }: StoredModel): Blobs {
+  const { config } = manifest;
+  const files = document.files.map((file): [Digest, number] => [file.digest, file.bytes]);
+  return new Map([[digest, size], [config.digest, config.size], ...files]);
+}
+
+/** Of an original that was given up, the document is gone too: it counts as one blob of its block's bytes. */
+async function blobsOfEntry(
+  repository: Repository,
+  { digest, bytes, adapter }: ChainEntry,
+  { manifest }: StoredModel,
+): Promise<Blobs> {
+  const document = manifest.layers.find((layer) => layer.digest === digest);
+  if (!document) return new Map([[digest, bytes]]);
+  const references = blockReferences(await repository.readBlock(digest));
+  const blobs: Blobs = new Map([[digest, document.size]]);
+  const factors = adapter && manifest.layers.find((layer) => layer.digest === adapter.digest);
+  if (factors) {
+    blobs.set(factors.digest, factors.size);
+    references.push(...adapterReferences(await repository.readAdapter(factors.digest)));
+  }
+  for (const reference of references) blobs.set(reference.digest, reference.size);
+  return blobs;
+}
+
+function addAll(blobs: Blobs, more: Blobs): void {
+  for (const [digest, size] of more) blobs.set(digest, size);
+}
+
+function sum(blobs: Blobs): number {
+  return [...blobs.values()].reduce((total, size) => total + size, 0);
+}
