@@ -16,6 +16,7 @@ const ROOMS = [
   "text",
   "engine",
   "server",
+  "traffic",
   "cli",
 ];
 const LINE_LIMIT = 400;

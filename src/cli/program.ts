@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { Command } from "commander";
 import type { CommandDefinition } from "./command.ts";
+import { benchCommand } from "./commands/bench.ts";
 import { checkCommand } from "./commands/check.ts";
 import { dedupeCommand } from "./commands/dedupe.ts";
 import { doctorCommand } from "./commands/doctor.ts";
@@ -37,6 +38,7 @@ export const COMMANDS: CommandDefinition[] = [
   tenantRotateCommand,
   tenantRmCommand,
   planCommand,
+  benchCommand,
   checkCommand,
   gcCommand,
   rmCommand,

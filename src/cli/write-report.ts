@@ -3,7 +3,7 @@ import { open, rename, rm, stat, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 
 import { BlockllmError } from "../support/errors.ts";
-import { REPORT_MARK } from "./output/html/report.ts";
+import { REPORT_MARK } from "./output/html/page.ts";
 
 const HEAD_BYTES = 4096;
 

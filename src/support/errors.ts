@@ -71,6 +71,8 @@ export const ERRORS = {
   server_draining: { exit: 1, status: 503 },
   address_in_use: { exit: 1, status: 500 },
   memory_exceeded: { exit: 2, status: 503 },
+  scenario_invalid: { exit: 2, status: 400 },
+  server_unreachable: { exit: 1, status: 502 },
   device_unavailable: { exit: 2, status: 503 },
   engine_failed: { exit: 1, status: 500 },
 } as const satisfies Record<string, { exit: number; status: number }>;

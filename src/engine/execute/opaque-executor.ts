@@ -101,7 +101,7 @@ export class OpaqueExecutor implements Executor {
 }
 
 /** Bytes one token adds to a sequence's state. Error: model_unsupported where the file does not say how large it is. */
-export function opaqueBytesPerToken({ spec }: OpaqueChain): number {
+export function opaqueBytesPerToken({ spec }: Pick<OpaqueChain, "spec">): number {
   return spec.past.reduce((sum, past) => {
     const width = pastDims(past, 1).reduce((size, dim) => size * dim, 1);
     return sum + width * (past.dtype === "float16" ? 2 : 4);

@@ -1,12 +1,11 @@
-import { createHash } from "node:crypto";
-
 import type { Dedupe } from "../../commands/dedupe.ts";
 import { formatCount } from "../format.ts";
 import { renderFirstScreen } from "./first-screen.ts";
 import { renderGates } from "./gates.ts";
 import { layOutMap, renderHeatmap, renderLegend } from "./heatmap.ts";
-import { html, Markup, scriptJson } from "./markup.ts";
+import { html } from "./markup.ts";
 import { renderModels } from "./model-table.ts";
+import { renderPage, showMoment } from "./page.ts";
 import { renderQuality } from "./quality.ts";
 import { reportData } from "./report-data.ts";
 import { REPORT_SCRIPT } from "./report-script.ts";
@@ -14,19 +13,12 @@ import { REPORT_STYLE } from "./report-style.ts";
 import { orderAlike, viewReport } from "./report-view.ts";
 import { compareModels, renderMatrix } from "./similarity-matrix.ts";
 
-/** How a report is told from any other file that should not be written over. */
-export const REPORT_MARK = '<meta name="generator" content="blockllm report">';
-
-/**
- * The value of `dedupe` as one HTML page that needs nothing else: no network, no other file. Its script and style are
- * named by their digests in the page's own policy, so nothing else in it can run.
- */
+/** The value of `dedupe` as one HTML page that needs nothing else. */
 export function renderReport(measured: Dedupe, { madeAt }: { madeAt: Date }): string {
   const value = orderAlike(measured);
   const view = viewReport(value);
   const layout = layOutMap(view);
   const likeness = compareModels(value);
-  const policy = `default-src 'none'; style-src '${hashOf(REPORT_STYLE)}'; script-src '${hashOf(REPORT_SCRIPT)}'; base-uri 'none'; form-action 'none'`;
   const body =
     value.models === 0
       ? html`<p class="lead">There are no models yet.</p>`
@@ -51,31 +43,15 @@ export function renderReport(measured: Dedupe, { madeAt }: { madeAt: Date }): st
             <h2>Models</h2>
             ${renderModels(value, view, likeness)}
           </section>`;
-  return html`<!doctype html>
-    <html lang="en">
-      <head>
-        <meta charset="utf-8" />
-        <meta http-equiv="Content-Security-Policy" content="${policy}" />
-        ${new Markup(REPORT_MARK)}
-        <meta name="viewport" content="width=device-width, initial-scale=1" />
-        <meta name="color-scheme" content="light dark" />
-        <title>What ${formatCount(value.models, "model")} share</title>
-        ${new Markup(`<style>${REPORT_STYLE}</style>`)}
-      </head>
-      <body>
-        <header>
-          <h1>What the models share</h1>
-          <p class="note">blockllm dedupe, ${madeAt.toISOString().slice(0, 16).replace("T", " ")} UTC</p>
-        </header>
-        <main>${body}</main>
-        <script type="application/json" id="data">
-          ${scriptJson(value.models === 0 ? null : reportData(value, view, { layout, likeness }))}
-        </script>
-        ${new Markup(`<script>${REPORT_SCRIPT}</script>`)}
-      </body>
-    </html> `.text;
-}
-
-function hashOf(text: string): string {
-  return `sha256-${createHash("sha256").update(text).digest("base64")}`;
+  return renderPage({
+    title: `What ${formatCount(value.models, "model")} share`,
+    heading: "What the models share",
+    note: `blockllm dedupe, ${showMoment(madeAt)}`,
+    style: REPORT_STYLE,
+    body,
+    script: {
+      source: REPORT_SCRIPT,
+      data: value.models === 0 ? null : reportData(value, view, { layout, likeness }),
+    },
+  });
 }

@@ -1,0 +1,51 @@
+/** Scenarios by name, as their JSON files would say them. */
+export const BUILT_IN_SCENARIOS: Readonly<Record<string, object>> = {
+  chat: {
+    about: "short prompts behind a system prompt, answers of some sentences, at 20 to 100 % of saturation",
+    arrivals: { kind: "saturation", shares: [0.2, 0.5, 0.8, 1], clients: 16 },
+    tenants: { zipf: 0.9 },
+    prompt: { kind: "lognormal", median: 128, sigma: 0.6, min: 80, max: 512 },
+    output: { kind: "lognormal", median: 48, sigma: 0.5, min: 8, max: 160 },
+    shared_prefix: 64,
+    requests: 120,
+    seconds: 60,
+    goals: { first_token_ms: 2000, token_ms: 250 },
+  },
+  batch: {
+    about: "16 clients without a pause: what the target gets done at most",
+    arrivals: { kind: "closed", clients: 16 },
+    prompt: { kind: "fixed", tokens: 64 },
+    output: { kind: "fixed", tokens: 64 },
+    requests: 96,
+    seconds: 60,
+  },
+  burst: {
+    about: "three bursts of 16 requests, ten seconds apart",
+    arrivals: {
+      kind: "trace",
+      times: [0, 10, 20].flatMap((start) => Array.from({ length: 16 }, (_, place) => start + place / 100)),
+    },
+    tenants: { zipf: 0.9 },
+    prompt: { kind: "uniform", from: 16, to: 128 },
+    output: { kind: "uniform", from: 16, to: 64 },
+  },
+  "long-context": {
+    about: "prompts of thousands of tokens, short answers",
+    arrivals: { kind: "closed", clients: 4 },
+    prompt: { kind: "uniform", from: 1500, to: 3000 },
+    output: { kind: "fixed", tokens: 32 },
+    requests: 12,
+    timeout_seconds: 600,
+  },
+  overload: {
+    about: "three times what the target can do: what it refuses, and how long those wait that it takes",
+    arrivals: { kind: "saturation", shares: [3], clients: 16 },
+    tenants: { zipf: 0.9 },
+    prompt: { kind: "lognormal", median: 64, sigma: 0.6, min: 8, max: 256 },
+    output: { kind: "lognormal", median: 32, sigma: 0.5, min: 4, max: 128 },
+    seconds: 60,
+    retries: 1,
+    repeats: 1,
+    engine: { max_queue: 32 },
+  },
+};

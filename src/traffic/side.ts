@@ -1,0 +1,8 @@
+import type { EngineConfig } from "../engine/engine-config.ts";
+
+/** What a measurement is taken of; plain data, because each side runs in a process of its own. */
+export type Side =
+  | { kind: "engine"; repository: string; models: string[] | "all"; engine: Partial<EngineConfig> }
+  /** One deployment per model: a whole-model session each. `folder` has the model's own file. */
+  | { kind: "per-model"; repository: string; models: { name: string; folder: string }[]; engine: Partial<EngineConfig> }
+  | { kind: "http"; url: string; keys: string[]; models: string[] | "all" };
