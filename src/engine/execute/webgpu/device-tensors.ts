@@ -1,0 +1,164 @@
+import { InferenceSession, Tensor } from "onnxruntime-node";
+import type { Attribute, GraphNode, OnnxModel, ValueInfo } from "../../../onnx/model.ts";
+import { writeModel } from "../../../onnx/write-model.ts";
+import { webgpuOptions } from "./webgpu-options.ts";
+
+const MOST_SPARE = 64;
+
+/** Makes and moves tensors that live on the device. The garbage collector does not free them: `dispose` does. */
+export class DeviceTensors {
+  readonly #zeros: InferenceSession;
+  readonly #upload: InferenceSession;
+  readonly #download: InferenceSession;
+  readonly #copyRows: InferenceSession;
+  readonly #gather = new Map<number, InferenceSession>();
+  readonly #spare = new Map<string, Tensor[]>();
+  #spareCount = 0;
+
+  private constructor(zeros: InferenceSession, moves: Record<"upload" | "download" | "copyRows", InferenceSession>) {
+    this.#zeros = zeros;
+    this.#upload = moves.upload;
+    this.#download = moves.download;
+    this.#copyRows = moves.copyRows;
+  }
+
+  static async open(): Promise<DeviceTensors> {
+    const shape: ValueInfo = { name: "shape", dtype: "int64", dims: ["rank"] };
+    const zeros = toolModel([shape], [node("ConstantOfShape", ["shape"], ["y"])], [floats("y")]);
+    const same = toolModel([floats("x")], [node("Identity", ["x"], ["y"])], [floats("y")]);
+    // The shape of ConstantOfShape is read on the CPU, which the strict options would refuse.
+    const loose = { ...webgpuOptions("device"), extra: { session: { intra_op: { allow_spinning: "0" } } } };
+    return new DeviceTensors(await InferenceSession.create(zeros, loose), {
+      upload: await InferenceSession.create(same, webgpuOptions("device")),
+      download: await InferenceSession.create(same, webgpuOptions({ y: "host" })),
+      copyRows: await InferenceSession.create(copyModel(), webgpuOptions("given")),
+    });
+  }
+
+  async zeros(dims: readonly number[]): Promise<Tensor> {
+    return (await this.#zeros.run({ shape: integers(dims, [dims.length]) }))["y"]!;
+  }
+
+  /** Memory with any contents, for outputs; `recycle` keeps it for the next that wants these dims. */
+  async scratch(dims: readonly number[]): Promise<Tensor> {
+    const key = dims.join();
+    const spare = this.#spare.get(key)?.pop();
+    if (!spare) return await this.zeros(dims);
+    this.#spareCount--;
+    return spare;
+  }
+
+  recycle(tensor: Tensor): void {
+    if (this.#spareCount >= MOST_SPARE) this.#disposeSpare();
+    const key = tensor.dims.join();
+    this.#spare.set(key, [...(this.#spare.get(key) ?? []), tensor]);
+    this.#spareCount++;
+  }
+
+  async upload(values: Float32Array, dims: readonly number[]): Promise<Tensor> {
+    return (await this.#upload.run({ x: new Tensor("float32", values, dims) }))["y"]!;
+  }
+
+  async download(tensor: Tensor): Promise<Float32Array> {
+    return (await this.#download.run({ x: tensor }))["y"]!.data as Float32Array;
+  }
+
+  /** Rows of [1, N, width] tensors, all of one width, laid end to end and picked by `rows`: [1, rows, width]. */
+  async gather(tensors: readonly Tensor[], rows: readonly number[]): Promise<Tensor> {
+    const session = this.#gather.get(tensors.length) ?? (await this.#openGather(tensors.length));
+    const feeds = Object.fromEntries(tensors.map((tensor, at) => [`x${at}`, tensor]));
+    return (await session.run({ ...feeds, rows: integers(rows, [rows.length]) }))["y"]!;
+  }
+
+  /** Copies rows of two matrices [rows, width] into two others, in place. */
+  async copyRows(
+    to: readonly [Tensor, Tensor],
+    from: readonly [Tensor, Tensor],
+    { source, target }: { source: readonly number[]; target: readonly number[] },
+  ): Promise<void> {
+    const feeds = { to0: to[0], to1: to[1], from0: from[0], from1: from[1] };
+    const places = { source: integers(source, [source.length]), target: integers(target, [target.length, 1]) };
+    const written = await this.#copyRows.run({ ...feeds, ...places }, { y0: to[0], y1: to[1] });
+    for (const view of Object.values(written)) view.dispose();
+  }
+
+  async close(): Promise<void> {
+    this.#disposeSpare();
+    const sessions = [this.#zeros, this.#upload, this.#download, this.#copyRows, ...this.#gather.values()];
+    for (const session of sessions) await session.release();
+    this.#gather.clear();
+  }
+
+  #disposeSpare(): void {
+    for (const tensors of this.#spare.values()) for (const tensor of tensors) tensor.dispose();
+    this.#spare.clear();
+    this.#spareCount = 0;
+  }
+
+  async #openGather(count: number): Promise<InferenceSession> {
+    const names = Array.from({ length: count }, (_, at) => `x${at}`);
+    const joined = count === 1 ? [] : [node("Concat", names, ["all"], { axis: { kind: "int", value: 1 } })];
+    const pick = node("Gather", [count === 1 ? "x0" : "all", "rows"], ["y"], { axis: { kind: "int", value: 1 } });
+    const inputs = [...names.map(floats), { name: "rows", dtype: "int64", dims: ["M"] } satisfies ValueInfo];
+    const model = toolModel(inputs, [...joined, pick], [floats("y")]);
+    const session = await InferenceSession.create(model, webgpuOptions("device"));
+    this.#gather.set(count, session);
+    return session;
+  }
+}
+
+/** The same memory under other dims of as many elements. It needs no `dispose` of its own. */
+export function viewAs(tensor: Tensor, dims: readonly number[]): Tensor {
+  const buffer = tensor.gpuBuffer as Parameters<typeof Tensor.fromGpuBuffer>[0];
+  return Tensor.fromGpuBuffer(buffer, { dataType: "float32", dims: [...dims] });
+}
+
+export function integers(values: readonly number[], dims: readonly number[]): Tensor {
+  return new Tensor("int64", BigInt64Array.from(values, BigInt), dims);
+}
+
+/** Gather from one matrix, ScatterND into another: with the target given as output too, nothing else is touched. */
+function copyModel(): Uint8Array {
+  const both = [0, 1];
+  const nodes = both.flatMap((at) => [
+    node("Gather", [`from${at}`, "source"], [`rows${at}`]),
+    node("ScatterND", [`to${at}`, "target", `rows${at}`], [`y${at}`]),
+  ]);
+  const matrix = (name: string, rows: string): ValueInfo => ({ name, dtype: "float32", dims: [rows, `${name}width`] });
+  const inputs = both.flatMap((at) => [matrix(`to${at}`, "R"), matrix(`from${at}`, "Q")]);
+  inputs.push({ name: "source", dtype: "int64", dims: ["M"] }, { name: "target", dtype: "int64", dims: ["M", 1] });
+  return toolModel(
+    inputs,
+    nodes,
+    both.map((at) => matrix(`y${at}`, "R")),
+  );
+}
+
+/** A small graph of opset 24. */
+export function toolModel(inputs: ValueInfo[], nodes: GraphNode[], outputs: ValueInfo[]): Uint8Array {
+  const model: OnnxModel = {
+    irVersion: 10,
+    producer: "blockllm",
+    opsets: new Map([
+      ["", 24],
+      ["com.microsoft", 1],
+    ]),
+    graph: { name: "tool", nodes, initializers: new Map(), inputs, outputs },
+    functions: new Map(),
+  };
+  return writeModel(model);
+}
+
+export function node(
+  opType: string,
+  inputs: string[],
+  outputs: string[],
+  attributes: Record<string, Attribute> = {},
+): GraphNode {
+  const domain = opType === "GroupQueryAttention" ? "com.microsoft" : "";
+  return { name: outputs[0]!, opType, domain, inputs, outputs, attributes: new Map(Object.entries(attributes)) };
+}
+
+function floats(name: string): ValueInfo {
+  return { name, dtype: "float32", dims: null };
+}

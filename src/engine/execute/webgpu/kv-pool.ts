@@ -1,0 +1,149 @@
+import type { CoreSpec } from "../../../blocks/block.ts";
+import { capacityFor } from "../../kv/capacity.ts";
+import type { DeviceTensors } from "./device-tensors.ts";
+import { KvSlab } from "./kv-slab.ts";
+
+/** Where a sequence's keys and values lie. */
+export interface KvPlace {
+  slab: KvSlab;
+  slot: number;
+  /** Rows that are its tokens'. */
+  tokens: number;
+  /** Row behind the last one that the running step writes: what lies from here on is never read. */
+  end: number;
+}
+
+/** Below this many free slots a slab stays as it is. */
+const SPARE_SLOTS = 8;
+
+/**
+ * Device memory for all sequences whose models cache alike. A prompt has a slab to itself, because a call with several
+ * rows and a past takes one sequence; when it starts to decode it moves into the slab that all decoding sequences of
+ * its capacity share, so that one call per layer serves them.
+ */
+export class KvPool {
+  readonly #cores: readonly CoreSpec[];
+  readonly #tensors: DeviceTensors;
+  readonly #alone = new Set<KvPlace>();
+  /** capacity → the shared slab of that capacity and who is in which of its slots. */
+  readonly #shared = new Map<number, { slab: KvSlab; holders: (KvPlace | null)[] }>();
+
+  constructor(cores: readonly CoreSpec[], tensors: DeviceTensors) {
+    this.#cores = cores;
+    this.#tensors = tensors;
+  }
+
+  /** What is really taken on the device, free slots included. */
+  get bytes(): number {
+    const slabs = [...this.#alone].map(({ slab }) => slab);
+    for (const { slab } of this.#shared.values()) slabs.push(slab);
+    return slabs.reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
+  /** Room for a new sequence's first tokens. */
+  async begin(tokens: number): Promise<KvPlace> {
+    const slab = await KvSlab.make(this.#cores, { capacity: capacityFor(tokens), slots: 1 }, this.#tensors);
+    const place: KvPlace = { slab, slot: 0, tokens: 0, end: 0 };
+    this.#alone.add(place);
+    return place;
+  }
+
+  /** Makes a place hold at least `tokens`. */
+  async reserve(place: KvPlace, tokens: number): Promise<void> {
+    const capacity = capacityFor(tokens);
+    if (capacity <= place.slab.capacity) return;
+    const slab = await KvSlab.make(this.#cores, { capacity, slots: 1 }, this.#tensors);
+    try {
+      await slab.copyFrom({ slab: place.slab }, [{ from: place.slot, to: 0, tokens: place.tokens }], this.#tensors);
+    } catch (error) {
+      slab.dispose();
+      throw error;
+    }
+    this.#leave(place);
+    this.#alone.add(Object.assign(place, { slab, slot: 0 }));
+  }
+
+  /** Moves a place into the shared slab of its capacity, where it stays while it decodes. */
+  async share(place: KvPlace): Promise<void> {
+    if (!this.#alone.has(place)) return;
+    const { capacity } = place.slab;
+    const shared = this.#shared.get(capacity);
+    if (!shared) {
+      this.#alone.delete(place);
+      this.#shared.set(capacity, { slab: place.slab, holders: [place] });
+      return;
+    }
+    if (!shared.holders.includes(null)) await this.#resize(shared, grownSlots(shared.slab.slots));
+    const slot = shared.holders.indexOf(null);
+    const moves = [{ from: 0, to: slot, tokens: place.tokens }];
+    await shared.slab.copyFrom({ slab: place.slab }, moves, this.#tensors);
+    this.#leave(place);
+    Object.assign(place, { slab: shared.slab, slot });
+    shared.holders[slot] = place;
+  }
+
+  /** All who decode in the same slab; null: the place is alone. */
+  holders(place: KvPlace): readonly (KvPlace | null)[] | null {
+    return this.#alone.has(place) ? null : this.#shared.get(place.slab.capacity)!.holders;
+  }
+
+  release(place: KvPlace): void {
+    this.#leave(place);
+  }
+
+  /** Gives memory of free slots back where there are many of them. */
+  async compact(): Promise<void> {
+    for (const shared of this.#shared.values()) {
+      const used = shared.holders.filter((holder) => holder !== null).length;
+      const free = shared.slab.slots - used;
+      if (free >= SPARE_SLOTS && free > used) await this.#resize(shared, used);
+    }
+  }
+
+  dispose(): void {
+    for (const place of this.#alone) place.slab.dispose();
+    for (const { slab } of this.#shared.values()) slab.dispose();
+    this.#alone.clear();
+    this.#shared.clear();
+  }
+
+  /** Throws unless exactly `places` have a slot each. */
+  checkIntegrity(places: readonly KvPlace[]): void {
+    const held = [...this.#alone];
+    for (const { slab, holders } of this.#shared.values()) {
+      if (holders.length !== slab.slots) throw new Error(`${holders.length} holders of ${slab.slots} slots`);
+      holders.forEach((holder, slot) => {
+        if (!holder) return;
+        if (holder.slab !== slab || holder.slot !== slot) throw new Error(`Slot ${slot} is not its holder's`);
+        held.push(holder);
+      });
+    }
+    const wrong = held.find((place) => !places.includes(place)) ?? places.find((place) => !held.includes(place));
+    if (wrong || held.length !== places.length)
+      throw new Error(`${places.length} sequences have caches, but ${held.length} slots are held`);
+  }
+
+  #leave(place: KvPlace): void {
+    if (this.#alone.delete(place)) return place.slab.dispose();
+    const { capacity } = place.slab;
+    const shared = this.#shared.get(capacity);
+    if (shared?.holders[place.slot] !== place) return;
+    shared.holders[place.slot] = null;
+    if (shared.holders.some((holder) => holder !== null)) return;
+    shared.slab.dispose();
+    this.#shared.delete(capacity);
+  }
+
+  async #resize(shared: { slab: KvSlab; holders: (KvPlace | null)[] }, slots: number): Promise<void> {
+    const holders = shared.holders.filter((holder) => holder !== null);
+    const moves = holders.map(({ slot, tokens }, to) => ({ from: slot, to, tokens }));
+    await shared.slab.resize(slots, moves, this.#tensors);
+    holders.forEach((holder, slot) => (holder.slot = slot));
+    shared.holders = Array.from({ length: slots }, (_, slot) => holders[slot] ?? null);
+  }
+}
+
+/** Doubled while small, then by eight: at most seven sequences' memory lies idle per capacity. */
+function grownSlots(slots: number): number {
+  return slots < SPARE_SLOTS ? slots * 2 : slots + SPARE_SLOTS;
+}

@@ -1,0 +1,342 @@
+import { Tensor } from "onnxruntime-node";
+import type { CoreSpec, Port, RotarySpec } from "../../../blocks/block.ts";
+import { ADAPTER_INPUT } from "../../../chain/attach-factors.ts";
+import type { Plan, Segment } from "../../../chain/plan.ts";
+import type { BlockSource } from "../../../chain/resolve-chain.ts";
+import type { RotaryTable } from "../../../chain/rotary-rows.ts";
+import { capacityFor } from "../../kv/capacity.ts";
+import { layOutBatch, rankChains } from "../batch-layout.ts";
+import type { BatchItem, Executor } from "../executor.ts";
+import { RotaryBatch } from "../rotary-batch.ts";
+import { readRotaryTables } from "../rotary-tables.ts";
+import { gatherRows, joinRanges, type RowRange } from "../row-store.ts";
+import { adapterRows, handOutLogits, singleRows, standingBefore, type Standing } from "../standing.ts";
+import { walkStages, type WalkStage } from "../walk-stages.ts";
+import { coreKey, DeviceCores } from "./device-cores.ts";
+import { DeviceRows } from "./device-rows.ts";
+import { DeviceSegments } from "./device-segments.ts";
+import { DeviceTensors } from "./device-tensors.ts";
+import { KvPool, type KvPlace } from "./kv-pool.ts";
+import { chunkRows, isRowInvariantOn } from "./measure-device.ts";
+
+interface DeviceSequence {
+  chain: number;
+  pool: KvPool;
+  /** null until its first tokens come. */
+  place: KvPlace | null;
+  tokens: number;
+}
+
+interface StepRows {
+  values: DeviceRows;
+  ids: BigInt64Array;
+  positions: BigInt64Array;
+  rotary: RotaryBatch;
+  logits: Float32Array[];
+}
+
+interface Loaded {
+  stages: WalkStage[];
+  tables: ReadonlyMap<RotarySpec, RotaryTable>;
+  tensors: DeviceTensors;
+  cores: DeviceCores;
+  segments: DeviceSegments;
+  chunkRows: number;
+  rowInvariant: readonly boolean[];
+}
+
+/**
+ * The chain executor for a WebGPU device: weights, rows between segments, keys and values stay on it. Token ids,
+ * positions and angles go up, logits come down. It walks the same stages over the same flat batch as on the CPU.
+ */
+export class WebgpuExecutor implements Executor {
+  readonly #plan: Plan;
+  readonly #loaded: Loaded;
+  readonly #rank: number[];
+  readonly #chainOfModel: ReadonlyMap<string, number>;
+  readonly #pools = new Map<string, KvPool>();
+  readonly #poolOfChain: KvPool[];
+  readonly #sequences = new Map<number, DeviceSequence>();
+
+  private constructor(plan: Plan, loaded: Loaded) {
+    this.#plan = plan;
+    this.#loaded = loaded;
+    this.#rank = rankChains(plan.chains);
+    this.#chainOfModel = new Map(plan.chains.map(({ chain }, index) => [chain.name, index]));
+    this.#poolOfChain = plan.chains.map(({ chain }) => this.#poolFor(chain.cores));
+  }
+
+  /** Loads every segment once. Errors: blob_missing, repository_invalid, model_unsupported, device_unavailable. */
+  static async load(plan: Plan, source: BlockSource): Promise<WebgpuExecutor> {
+    const stages = walkStages(plan);
+    const tables = await readRotaryTables(stages, source);
+    const tensors = await DeviceTensors.open();
+    const cores = new DeviceCores(tensors);
+    const distinct = plan.chains.flatMap(({ chain }) => chain.cores);
+    for (const core of distinct) await cores.open(core);
+    const segments = await DeviceSegments.load(plan.segments, source);
+    return new WebgpuExecutor(plan, {
+      stages,
+      tables,
+      tensors,
+      cores,
+      segments,
+      chunkRows: await chunkRows(distinct, cores, tensors),
+      rowInvariant: await isRowInvariantOn(plan.segments, segments, tensors),
+    });
+  }
+
+  open(sequence: number, { model }: { model: string; maxTokens: number }): void {
+    const chain = this.#chainOfModel.get(model);
+    if (chain === undefined) throw new Error(`No chain of the plan is called ${model}`);
+    this.#sequences.set(sequence, { chain, pool: this.#poolOfChain[chain]!, place: null, tokens: 0 });
+  }
+
+  readState(): Float32Array {
+    throw new Error("Keys and values on the device are not read back");
+  }
+
+  writeState(): void {
+    throw new Error("Keys and values on the device are not written from outside");
+  }
+
+  truncate(sequence: number, tokens: number): void {
+    const one = this.#sequences.get(sequence)!;
+    one.tokens = Math.min(one.tokens, tokens);
+    if (one.place) one.place.tokens = one.place.end = one.tokens;
+  }
+
+  /** Do all of a model's rows share runs? */
+  sharesRuns(model: string): boolean {
+    const { walk } = this.#plan.chains[this.#chainOfModel.get(model)!]!;
+    return walk.every((step) => step.kind === "core" || this.#loaded.rowInvariant[step.segment]);
+  }
+
+  release(sequence: number): void {
+    const one = this.#sequences.get(sequence);
+    if (one?.place) one.pool.release(one.place);
+    this.#sequences.delete(sequence);
+  }
+
+  /** Of the capacities that sequences have; `deviceBytes` has free slots too. */
+  stateBytes(): number {
+    return [...this.#sequences.values()].reduce((sum, { chain, place, tokens }) => {
+      if (!place) return sum;
+      const { cores } = this.#plan.chains[chain]!.chain;
+      return sum + cores.reduce((all, core) => all + 8 * core.kvHeads * core.headSize, 0) * capacityFor(tokens);
+    }, 0);
+  }
+
+  /** Bytes of keys and values that are taken on the device, free slots included. */
+  deviceBytes(): number {
+    return [...this.#pools.values()].reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
+  async execute(items: BatchItem[]): Promise<Float32Array[]> {
+    const batch = layOutBatch(items, (item) => this.#sequences.get(item.sequence)!.chain, this.#rank);
+    for (const pool of this.#pools.values()) await pool.compact();
+    for (const item of items) await this.#makeRoom(item);
+    const step: StepRows = {
+      values: new DeviceRows(batch.positions.length, this.#loaded.tensors),
+      ids: batch.ids,
+      positions: BigInt64Array.from(batch.positions, BigInt),
+      rotary: new RotaryBatch(batch.positions, this.#loaded.tables),
+      logits: items.map(() => new Float32Array(0)),
+    };
+    try {
+      for (const stage of this.#loaded.stages) {
+        const standing = standingBefore(stage, batch.placed);
+        for (const together of this.#runsOf(stage.segment, standing))
+          await this.#runSegment(stage.segment, together, step);
+      }
+    } finally {
+      step.values.dispose();
+    }
+    for (const item of items) {
+      const sequence = this.#sequences.get(item.sequence)!;
+      sequence.tokens = sequence.place!.tokens = sequence.place!.end;
+    }
+    return step.logits;
+  }
+
+  async close(): Promise<void> {
+    this.#sequences.clear();
+    for (const pool of this.#pools.values()) pool.dispose();
+    await this.#loaded.segments.close();
+    await this.#loaded.cores.close();
+    await this.#loaded.tensors.close();
+  }
+
+  /** Throws if a slot of device memory is held by no sequence, or a sequence has lost its own. */
+  checkIntegrity(): void {
+    for (const pool of this.#pools.values()) {
+      const ofPool = [...this.#sequences.values()].filter((one) => one.pool === pool);
+      pool.checkIntegrity(ofPool.flatMap(({ place }) => place ?? []));
+    }
+  }
+
+  #poolFor(cores: readonly CoreSpec[]): KvPool {
+    const key = cores.map(({ kvHeads, headSize }) => `${kvHeads}x${headSize}`).join();
+    const pool = this.#pools.get(key) ?? new KvPool(cores, this.#loaded.tensors);
+    this.#pools.set(key, pool);
+    return pool;
+  }
+
+  async #makeRoom({ sequence, start, tokens, stepwise }: BatchItem): Promise<void> {
+    const one = this.#sequences.get(sequence)!;
+    const end = start + tokens.length;
+    one.place ??= await one.pool.begin(end);
+    await one.pool.reserve(one.place, end);
+    if (stepwise) await one.pool.share(one.place);
+    one.place.end = end;
+  }
+
+  /** All in one run; where a kernel's bits depend on the rows beside, each sequence in the runs it would have alone. */
+  #runsOf(segment: Segment, standing: Standing[]): Standing[][] {
+    if (standing.length === 0) return [];
+    if (this.#loaded.rowInvariant[segment.id]) return [standing];
+    return standing.flatMap((one) => (one.placed.item.stepwise ? singleRows(one) : [one])).map((one) => [one]);
+  }
+
+  async #runSegment(segment: Segment, standing: Standing[], step: StepRows): Promise<void> {
+    const ranges = joinRanges(standing.map(({ rows }) => rows));
+    const rows = ranges.flatMap(({ start, count }) => Array.from({ length: count }, (_, row) => start + row));
+    const places = rows.map((_, at) => at);
+    const feeds: Record<string, Tensor> = {};
+    const borrowed: Tensor[] = [];
+    for (const port of segment.inputs) {
+      const host = hostFeed(port, { standing, ranges, rowCount: rows.length }, step);
+      if (host) {
+        feeds[port.name] = host;
+        continue;
+      }
+      const { tensor, own } = await step.values.take(port.name, port.width, ranges);
+      feeds[port.name] = tensor;
+      if (own) borrowed.push(tensor);
+    }
+    if (segment.adapters.length > 0)
+      feeds[ADAPTER_INPUT] = new Tensor("int64", adapterRows(standing), [1, rows.length]);
+    const outputs = await this.#loaded.segments.run(segment.id, feeds);
+    for (const tensor of borrowed) tensor.dispose();
+
+    for (const { name, width } of segment.outputs) {
+      const tensor = outputs[name]!;
+      const free = (): void => tensor.dispose();
+      if (name === "hidden_out") step.values.put({ port: "hidden", width }, { tensor, free }, { rows, places });
+      if (name === "logits") handOutLogits(tensor.data as Float32Array, width, { standing, logits: step.logits });
+    }
+    if (outputs["q"]) await this.#runCores(outputs, standing, step);
+  }
+
+  /** Calls with one query row per sequence serve whole slabs; a prompt's rows go in calls of their own. */
+  async #runCores(outputs: Record<string, Tensor>, standing: Standing[], step: StepRows): Promise<void> {
+    const calls: CoreCall[] = [];
+    let first = 0;
+    for (const { placed, member, rows } of standing) {
+      const one = this.#sequences.get(placed.item.sequence)!;
+      const position = placed.item.start + rows.start - placed.rows.start;
+      const stride = one.pool.holders(one.place!) ? 1 : this.#loaded.chunkRows;
+      for (let from = 0; from < rows.count; from += stride) {
+        const count = Math.min(stride, rows.count - from);
+        addCall(calls, {
+          one,
+          core: member.core!,
+          round: from,
+          source: first + from,
+          row: rows.start + from,
+          position: position + from,
+          count,
+        });
+      }
+      first += rows.count;
+    }
+    for (const call of calls) await this.#runCall(call, outputs, step);
+    for (const name of ["q", "k", "v"]) outputs[name]!.dispose();
+  }
+
+  async #runCall(call: CoreCall, outputs: Record<string, Tensor>, step: StepRows): Promise<void> {
+    const { spec, layer } = call.core;
+    const { pool, place } = call.members[0]!.one as DeviceSequence & { place: KvPlace };
+    const holders = pool.holders(place) ?? [place];
+    const memberOf = new Map(call.members.map((member) => [member.one.place, member]));
+    const rows: number[] = [];
+    const last: number[] = [];
+    for (const holder of holders) {
+      const member = holder && memberOf.get(holder);
+      const count = member?.count ?? call.members[0]!.count;
+      for (let row = 0; row < count; row++) rows.push(member ? member.source + row : 0);
+      // A slot that does not take part is written behind its end, where nobody reads.
+      last.push(member ? member.position + count - 1 : (holder?.end ?? 0));
+    }
+    const highest = Math.max(...last) + 1;
+    // A window's kernel rounds by the total: it must not follow who else is in the slab.
+    const total = spec.window !== null && pool.holders(place) ? place.slab.capacity : highest;
+    const { q, k, v } = outputs as { q: Tensor; k: Tensor; v: Tensor };
+    const o = await this.#loaded.cores.attend(spec, { q, k, v, layer: place.slab.layers[layer]!, rows, last, total });
+    const taken = holders.flatMap((holder, slot) => {
+      const member = holder && memberOf.get(holder);
+      if (!member) return [];
+      return Array.from({ length: member.count }, (_, row) => ({
+        row: member.row + row,
+        place: slot * member.count + row,
+      }));
+    });
+    const width = spec.heads * spec.headSize;
+    const where = { rows: taken.map(({ row }) => row), places: taken.map(({ place: at }) => at) };
+    step.values.put({ port: "o", width }, o, where);
+  }
+}
+
+interface CoreCall {
+  core: { layer: number; spec: CoreSpec };
+  round: number;
+  members: CallMember[];
+}
+
+interface CallMember {
+  one: DeviceSequence;
+  core: { layer: number; spec: CoreSpec };
+  round: number;
+  /** First row in the segment's outputs, and in the flat batch. */
+  source: number;
+  row: number;
+  position: number;
+  count: number;
+}
+
+/** Members of one slab, layer and round share a call; rounds of a sequence follow each other. */
+function addCall(calls: CoreCall[], member: CallMember): void {
+  const { one, core, round } = member;
+  const shared = one.pool.holders(one.place!) !== null;
+  const known = calls.find(
+    (call) =>
+      shared &&
+      call.round === round &&
+      call.core.layer === core.layer &&
+      coreKey(call.core.spec) === coreKey(core.spec) &&
+      call.members[0]!.one.place!.slab === one.place!.slab,
+  );
+  if (known) known.members.push(member);
+  else calls.push({ core, round, members: [member] });
+}
+
+/** What a port takes from this side of the bus; null: its rows are on the device. */
+function hostFeed(
+  port: Port,
+  run: { standing: Standing[]; ranges: RowRange[]; rowCount: number },
+  step: StepRows,
+): Tensor | null {
+  const { standing, ranges, rowCount } = run;
+  switch (port.name) {
+    case "ids":
+    case "positions":
+      return new Tensor("int64", gatherRows(step[port.name], 1, ranges), [1, rowCount]);
+    case "cos":
+    case "sin": {
+      const uses = standing.map(({ member, rows }) => ({ rotary: member.rotary!, rows }));
+      return new Tensor("float32", step.rotary.take(port.name, uses), [1, rowCount, port.width]);
+    }
+    default:
+      return null;
+  }
+}
