@@ -109,8 +109,7 @@ export class DeviceTensors {
 
 /** The same memory under other dims of as many elements. It needs no `dispose` of its own. */
 export function viewAs(tensor: Tensor, dims: readonly number[]): Tensor {
-  const buffer = tensor.gpuBuffer as Parameters<typeof Tensor.fromGpuBuffer>[0];
-  return Tensor.fromGpuBuffer(buffer, { dataType: "float32", dims: [...dims] });
+  return Tensor.fromGpuBuffer(tensor.gpuBuffer, { dataType: "float32", dims: [...dims] });
 }
 
 export function integers(values: readonly number[], dims: readonly number[]): Tensor {
