@@ -13,6 +13,7 @@ const engine = await startEngine({
   models: input.models,
   threads: input.threads,
   speculate: "off",
+  solo: "auto",
 });
 const total = input.warmUp + input.steps;
 const running = input.models.flatMap((model, index) =>

@@ -1,34 +1,35 @@
 import type { Attribute, GraphNode, OnnxGraph, OnnxModel, TensorInfo, ValueInfo } from "../onnx/model.ts";
 
 /**
- * Several part graphs as one: `hidden_out` of one feeds `hidden` of the next, every other input is one input of the
- * whole, and each port leaves as the last part gives it (so the residual comes out beside q, k and v). A weight that
- * several parts name is one initializer. Values keep their names behind a prefix per part: "2.norm".
+ * Several part graphs as one: what one gives feeds the later ones that take it (`hidden_out` as `hidden`), every other
+ * input is one input of the whole, and each port leaves as the last part gives it (so the residual comes out beside q, k
+ * and v), or only those that `leaves` names. A weight that several parts name is one initializer. Values keep their names
+ * behind a prefix per part: "2.norm".
  */
-export function fuseParts(parts: readonly OnnxModel[]): OnnxModel {
+export function fuseParts(parts: readonly OnnxModel[], leaves: (port: string) => boolean = () => true): OnnxModel {
   const [first] = parts;
   if (!first) throw new Error("There are no parts to fuse");
   const fused: OnnxGraph = { name: "segment", nodes: [], initializers: new Map(), inputs: [], outputs: [] };
   const weights = new Map<string, string>();
   const names = parts.map((part, index) => partNames(part.graph, index));
   const outputs = lastOutputs(parts);
+  const given = new Map<string, string>();
 
-  let stream: string | null = null;
   parts.forEach(({ graph }, index) => {
     const rename = names[index]!;
     for (const input of graph.inputs) {
-      const joined: string = input.name === "hidden" && stream !== null ? stream : input.name;
+      const joined = given.get(input.name) ?? input.name;
       rename.set(input.name, joined);
       if (joined === input.name && !fused.inputs.some(({ name }) => name === joined)) fused.inputs.push(input);
     }
     for (const output of graph.outputs) {
-      if (outputs.get(output.name)?.part !== index) continue;
+      if (outputs.get(output.name)?.part !== index || !leaves(output.name)) continue;
       rename.set(output.name, output.name);
       fused.outputs.push(output);
     }
     for (const [name, tensor] of graph.initializers) addWeight(fused, { name, tensor, rename, weights });
     fused.nodes.push(...graph.nodes.map((node) => renameNode(node, rename)));
-    if (graph.outputs.some(({ name }) => name === "hidden_out")) stream = rename.get("hidden_out")!;
+    for (const { name } of graph.outputs) given.set(name === "hidden_out" ? "hidden" : name, rename.get(name)!);
   });
   return {
     irVersion: first.irVersion,

@@ -68,6 +68,8 @@ export class Engine {
     while (!this.#closed) {
       if (this.isIdle) {
         this.checkIntegrity();
+        await this.#parts.executor.whileIdle?.();
+        if (!this.isIdle || this.#closed) continue;
         await new Promise<void>((resolve) => (this.#wake = resolve));
       } else {
         await this.step();

@@ -32,7 +32,7 @@ export async function loadModels(
   const plan = planChains(blockChains);
 
   const executors = new Map<string, Executor>();
-  const shared = await ChainExecutor.load(plan, source, config.threads);
+  const shared = await ChainExecutor.load(plan, source, config);
   for (const chain of blockChains) executors.set(chain.name, shared);
   for (const chain of opaqueChains) executors.set(chain.name, await OpaqueExecutor.load(chain, source, config.threads));
   const executor = opaqueChains.length === 0 ? shared : new RoutedExecutor(executors);

@@ -24,6 +24,7 @@ interface ServeOptions {
   maxBatchTokens?: number;
   maxQueue?: number;
   speculate?: "auto" | "off";
+  solo?: "auto" | "off";
   prefixCache?: "on" | "off";
 }
 
@@ -76,6 +77,11 @@ export const serveCommand = defineCommand<ServeOptions, void>({
       help: `keep prompts cached for requests that begin alike, while nobody needs the memory (default: ${DEFAULTS.prefixCache})`,
       parse: oneOf("--prefix-cache", ["on", "off"]),
     },
+    {
+      flags: "--solo <auto|off>",
+      help: "auto: a model that answers one request at a time gets a session of its own, for its weights a second time, while memory is plenty (default: auto)",
+      parse: oneOf("--solo", ["auto", "off"]),
+    },
   ],
   examples: ["blockllm serve", "blockllm serve --models support,legal --port 8080 --kv-memory 4GB"],
   async run(context, _operands, options) {
@@ -104,6 +110,7 @@ async function loadEngine(context: CommandContext, options: ServeOptions): Promi
     ...(options.maxQueue === undefined ? {} : { maxQueue: options.maxQueue }),
     ...(options.speculate === undefined ? {} : { speculate: options.speculate }),
     ...(options.prefixCache === undefined ? {} : { prefixCache: options.prefixCache }),
+    solo: options.solo ?? "auto",
   });
   const { weightBytes } = await engine.stats();
   const took = formatDuration(performance.now() - began);

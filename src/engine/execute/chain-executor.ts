@@ -1,6 +1,7 @@
 import { Tensor } from "onnxruntime-node";
 import type { Port, RotarySpec } from "../../blocks/block.ts";
 import { ADAPTER_INPUT } from "../../chain/attach-factors.ts";
+import type { BlockChain } from "../../chain/chain.ts";
 import type { Plan, Segment } from "../../chain/plan.ts";
 import type { BlockSource } from "../../chain/resolve-chain.ts";
 import { SequenceCache } from "../kv/sequence-cache.ts";
@@ -9,10 +10,12 @@ import { layOutBatch, rankChains } from "./batch-layout.ts";
 import type { BatchItem, Executor } from "./executor.ts";
 import { RotaryBatch } from "./rotary-batch.ts";
 import { readRotaryTables } from "./rotary-tables.ts";
-import type { RotaryTable } from "../../chain/rotary-rows.ts";
+import { rotaryRows, type RotaryRows, type RotaryTable } from "../../chain/rotary-rows.ts";
 import { gatherRows, joinRanges, RowStore, SpareBuffers, type RowRange } from "./row-store.ts";
 import { type SegmentSessions, SessionPool } from "./session-pool.ts";
 import { adapterRows, handOutLogits, singleRows, standingBefore, type Standing } from "./standing.ts";
+import type { SoloSession } from "./solo-session.ts";
+import { SoloSessions } from "./solo-sessions.ts";
 import { walkStages, type WalkStage } from "./walk-stages.ts";
 
 /** What flows between the segments of one step. */
@@ -38,6 +41,7 @@ export class ChainExecutor implements Executor {
   readonly #chainOfModel: ReadonlyMap<string, number>;
   readonly #sequences = new Map<number, { chain: number; cache: SequenceCache }>();
   readonly #spare = new SpareBuffers();
+  readonly #solo: SoloSessions | null;
 
   private constructor(
     plan: Plan,
@@ -46,6 +50,7 @@ export class ChainExecutor implements Executor {
       sessions: SegmentSessions;
       cores: AttentionCores;
       tables: ReadonlyMap<RotarySpec, RotaryTable>;
+      solo: SoloSessions | null;
     },
   ) {
     this.#plan = plan;
@@ -53,21 +58,26 @@ export class ChainExecutor implements Executor {
     this.#sessions = loaded.sessions;
     this.#cores = loaded.cores;
     this.#tables = loaded.tables;
+    this.#solo = loaded.solo;
     this.#rank = rankChains(plan.chains);
     this.#chainOfModel = new Map(plan.chains.map(({ chain }, index) => [chain.name, index]));
   }
 
   /** Loads every segment once. Errors: blob_missing, repository_invalid, model_unsupported naming the part. */
-  static async load(plan: Plan, source: BlockSource, threads: number): Promise<ChainExecutor> {
+  static async load(
+    plan: Plan,
+    source: BlockSource,
+    { threads, solo }: { threads: number; solo: "auto" | "off" },
+  ): Promise<ChainExecutor> {
     const sessions = await SessionPool.load(plan.segments, source, threads);
-    return await ChainExecutor.over(plan, source, { sessions, threads });
+    return await ChainExecutor.over(plan, source, { sessions, threads, solo });
   }
 
   /** Runs the segments with sessions that are there already; closes them when it is closed. */
   static async over(
     plan: Plan,
     source: BlockSource,
-    { sessions, threads }: { sessions: SegmentSessions; threads: number },
+    { sessions, threads, solo = "off" }: { sessions: SegmentSessions; threads: number; solo?: "auto" | "off" },
   ): Promise<ChainExecutor> {
     const stages = walkStages(plan);
     const tables = await readRotaryTables(stages, source);
@@ -75,7 +85,11 @@ export class ChainExecutor implements Executor {
       plan.chains.flatMap(({ chain }) => chain.cores),
       threads,
     );
-    return new ChainExecutor(plan, { stages, sessions, cores, tables });
+    const soloSessions =
+      solo === "off" ? null : new SoloSessions(source, { threads, rotationsOf: rotationsOf(plan, stages) });
+    const [only, ...others] = plan.chains;
+    if (only && others.length === 0) await soloSessions?.load(only.chain);
+    return new ChainExecutor(plan, { stages, sessions, cores, tables, solo: soloSessions });
   }
 
   open(sequence: number, { model, maxTokens }: { model: string; maxTokens: number }): void {
@@ -101,6 +115,11 @@ export class ChainExecutor implements Executor {
     this.#sequences.get(sequence)!.cache.truncate(tokens);
   }
 
+  /** The model that has a session of its own for decoding alone. */
+  get soloModel(): string | null {
+    return this.#solo?.model ?? null;
+  }
+
   /** Do all of a model's rows share runs? */
   sharesRuns(model: string): boolean {
     const { walk } = this.#plan.chains[this.#chainOfModel.get(model)!]!;
@@ -116,7 +135,27 @@ export class ChainExecutor implements Executor {
     return [...this.#sequences.values()].reduce((sum, { cache }) => sum + cache.byteLength, 0);
   }
 
+  async whileIdle(): Promise<void> {
+    await this.#solo?.whileIdle();
+  }
+
   async execute(items: BatchItem[]): Promise<Float32Array[]> {
+    const [first, ...others] = items;
+    if (first && others.length === 0 && first.tokens.length === 1 && first.start > 0 && first.logits !== "none") {
+      const session = this.#solo?.take(this.#plan.chains[this.#sequences.get(first.sequence)!.chain]!.chain);
+      if (session) return [await this.#runAlone(first, session)];
+    }
+    return await this.#executeBatch(items);
+  }
+
+  async #runAlone({ sequence, start, tokens: [token] }: BatchItem, session: SoloSession): Promise<Float32Array> {
+    const { cache } = this.#sequences.get(sequence)!;
+    cache.reserve(start + 1);
+    const rotary = (spec: RotarySpec): RotaryRows => rotaryRows(spec, [start], this.#tables.get(spec) ?? null);
+    return await session.run({ token: token!, position: start, cache, rotaryRows: rotary });
+  }
+
+  async #executeBatch(items: BatchItem[]): Promise<Float32Array[]> {
     const batch = layOutBatch(items, (item) => this.#sequences.get(item.sequence)!.chain, this.#rank);
     for (const item of items) this.#sequences.get(item.sequence)!.cache.reserve(item.start + item.tokens.length);
     const step: StepRows = {
@@ -137,6 +176,7 @@ export class ChainExecutor implements Executor {
 
   async close(): Promise<void> {
     for (const sequence of this.#sequences.keys()) this.release(sequence);
+    await this.#solo?.close();
     await this.#sessions.close();
     await this.#cores.close();
   }
@@ -192,6 +232,14 @@ export class ChainExecutor implements Executor {
     const failed = (await Promise.allSettled(attended)).find(({ status }) => status === "rejected");
     if (failed) throw (failed as PromiseRejectedResult).reason;
   }
+}
+
+/** Distinct rotations of a chain, as the objects that tables are known by. */
+function rotationsOf(plan: Plan, stages: readonly WalkStage[]): (chain: BlockChain) => RotarySpec[] {
+  return (chain) => {
+    const index = plan.chains.findIndex((planned) => planned.chain === chain);
+    return [...new Set(stages.flatMap(({ members }) => members.get(index)?.rotary ?? []))];
+  };
 }
 
 function feedPort(

@@ -1,5 +1,5 @@
 import type { CoreSpec } from "../../blocks/block.ts";
-import type { Attribute, OnnxModel, ValueInfo } from "../../onnx/model.ts";
+import type { Attribute, GraphNode, OnnxModel, ValueInfo } from "../../onnx/model.ts";
 import { writeModel } from "../../onnx/write-model.ts";
 
 /** The attention core as an ONNX file of one node: q, k, v, length and, if masked, mask in; o out. */
@@ -11,14 +11,7 @@ export function coreModel(core: CoreSpec, masked: boolean): Uint8Array {
     { name: "length", dtype: "int64", dims: [1] } satisfies ValueInfo,
   ];
   if (masked) inputs.push({ name: "mask", dtype: "float32", dims: [1, "mask_heads", "queries", "keys"] });
-  const node = {
-    name: "core",
-    opType: "Attention",
-    domain: "",
-    inputs: ["q", "k", "v", masked ? "mask" : "", "", "", "length"],
-    outputs: ["o"],
-    attributes: coreAttributes(core),
-  };
+  const node = coreNode(core, { k: "k", v: "v", mask: masked ? "mask" : "" });
   const outputs = [rows("o", "queries", core.heads * core.valueHeadSize)];
   const model: OnnxModel = {
     irVersion: 10,
@@ -30,16 +23,19 @@ export function coreModel(core: CoreSpec, masked: boolean): Uint8Array {
   return writeModel(model);
 }
 
-function coreAttributes(core: CoreSpec): Map<string, Attribute> {
-  return new Map<string, Attribute>([
+/** `Attention` (ai.onnx, opset 24) from q and the values named, whose number of rows is `length`, to o. */
+export function coreNode(core: CoreSpec, { k, v, mask }: { k: string; v: string; mask: string }): GraphNode {
+  const attributes = new Map<string, Attribute>([
     ["q_num_heads", { kind: "int", value: core.heads }],
     ["kv_num_heads", { kind: "int", value: core.kvHeads }],
     ["is_causal", { kind: "int", value: 1 }],
     ["scale", { kind: "float", value: core.scale }],
     ["softcap", { kind: "float", value: core.softcap ?? 0 }],
   ]);
+  const inputs = ["q", k, v, mask, "", "", "length"];
+  return { name: "core", opType: "Attention", domain: "", inputs, outputs: ["o"], attributes };
 }
 
-function rows(name: string, count: string, width: number): ValueInfo {
+export function rows(name: string, count: string, width: number): ValueInfo {
   return { name, dtype: "float32", dims: [1, count, width] };
 }

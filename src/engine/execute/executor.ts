@@ -28,6 +28,9 @@ export interface Executor {
   /** Bytes of state that sequences hold now. */
   stateBytes(): number;
 
+  /** Called while no sequence runs: time for what makes later calls faster. */
+  whileIdle?(): Promise<void>;
+
   /** Frees sessions. No sequence may be used after. */
   close(): Promise<void>;
 }

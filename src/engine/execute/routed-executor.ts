@@ -48,6 +48,10 @@ export class RoutedExecutor implements Executor {
     return logits;
   }
 
+  async whileIdle(): Promise<void> {
+    for (const executor of this.#distinct()) await executor.whileIdle?.();
+  }
+
   async close(): Promise<void> {
     for (const executor of this.#distinct()) await executor.close();
     this.#ofSequence.clear();

@@ -2,7 +2,8 @@ import type { InferenceSession } from "onnxruntime-node";
 
 /**
  * One choice for every session. Spinning pools of many sessions starve each other (25–60× slower, measured), and memory
- * patterns assume lengths that do not change.
+ * patterns assume lengths that do not change. A residual sum and the layer norm behind it stay two operators: fused they
+ * round otherwise, and whether they lie in one session depends on which models are loaded.
  */
 export function runtimeOptions(threads: number, externalDataFolder?: string): InferenceSession.SessionOptions {
   const session: Record<string, unknown> = { intra_op: { allow_spinning: "0" } };
@@ -12,6 +13,6 @@ export function runtimeOptions(threads: number, externalDataFolder?: string): In
     interOpNumThreads: 1,
     enableMemPattern: false,
     logSeverityLevel: 3,
-    extra: { session },
+    extra: { session, optimization: { disable_specified_optimizers: "SkipLayerNormFusion;EmbedLayerNormFusion" } },
   };
 }

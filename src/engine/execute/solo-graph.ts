@@ -1,0 +1,103 @@
+import type { CoreSpec, RotarySpec } from "../../blocks/block.ts";
+import { attachFactors } from "../../chain/attach-factors.ts";
+import type { BlockChain, ChainPart } from "../../chain/chain.ts";
+import { fuseParts } from "../../chain/fuse-parts.ts";
+import { packProjections } from "../../chain/pack-projections.ts";
+import type { BlockSource } from "../../chain/resolve-chain.ts";
+import type { GraphNode, OnnxModel } from "../../onnx/model.ts";
+import { readModel } from "../../onnx/read-model.ts";
+import { coreNode, rows } from "./core-model.ts";
+import { stackFactors } from "./stack-factors.ts";
+
+/**
+ * A whole chain as one graph for one new token of one sequence: ids [1, 1], `cos.i` and `sin.i` [1, 1, dim / 2] per
+ * rotation, `past_keys.l` and `past_values.l` [1, past, width] and their lengths to logits [1, 1, vocabulary] and the new
+ * rows `keys.l` and `values.l` [1, 1, width]. Every operator gets what it gets part by part, so the bits are the same.
+ */
+export async function soloGraph(
+  chain: BlockChain,
+  rotations: readonly RotarySpec[],
+  source: BlockSource,
+): Promise<OnnxModel> {
+  const parts: OnnxModel[] = [];
+  for (const step of chain.steps) {
+    if (step.kind === "core") parts.push(corePart(step.core, step.layer));
+    else parts.push(await readPart(step.part, { rotations, source }));
+  }
+  return packProjections(fuseParts(parts, (port) => port === "logits" || /^(keys|values)\./.test(port)));
+}
+
+/** Whether one query row needs no mask: a window is a matter of which keys are given. */
+export function runsSolo({ cores }: BlockChain): boolean {
+  return cores.every(({ alibiSlopes, sinks }) => !alibiSlopes && !sinks);
+}
+
+async function readPart(
+  part: ChainPart,
+  { rotations, source }: { rotations: readonly RotarySpec[]; source: BlockSource },
+): Promise<OnnxModel> {
+  const plain = await readModel(source.blobs.path(part.graph));
+  // Side by side with nothing, and padded as beside others: the columns need no choice.
+  const factors = (await stackFactors([part.factors], source.blobs)).map(({ columns, ...own }) => own);
+  const model = attachFactors(plain, factors);
+  if (part.rotary === null) return model;
+  const rotation = rotations.findIndex((each) => JSON.stringify(each) === JSON.stringify(part.rotary));
+  return renameInputs(model, new Map(["cos", "sin"].map((port) => [port, `${port}.${rotation}`])));
+}
+
+function corePart(core: CoreSpec, layer: number): OnnxModel {
+  const widths = { k: core.kvHeads * core.headSize, v: core.kvHeads * core.valueHeadSize };
+  const past = { k: `past_keys.${layer}`, v: `past_values.${layer}` };
+  const given = { k: `keys.${layer}`, v: `values.${layer}` };
+  const join = (half: "k" | "v"): GraphNode => ({
+    name: `all_${half}`,
+    opType: "Concat",
+    domain: "",
+    inputs: [past[half], half],
+    outputs: [`all_${half}`],
+    attributes: new Map([["axis", { kind: "int", value: 1 }]]),
+  });
+  const give = (half: "k" | "v"): GraphNode => ({
+    name: given[half],
+    opType: "Identity",
+    domain: "",
+    inputs: [half],
+    outputs: [given[half]],
+    attributes: new Map(),
+  });
+  const length = `length.${layer}`;
+  const node = coreNode(core, { k: "all_k", v: "all_v", mask: "" });
+  const inputs = node.inputs.map((name) => (name === "length" ? length : name));
+  return {
+    irVersion: 10,
+    producer: "blockllm",
+    opsets: new Map([["", 24]]),
+    functions: new Map(),
+    graph: {
+      name: "core",
+      nodes: [join("k"), join("v"), { ...node, inputs }, give("k"), give("v")],
+      initializers: new Map(),
+      inputs: [
+        rows("q", "N", core.heads * core.headSize),
+        rows("k", "N", widths.k),
+        rows("v", "N", widths.v),
+        rows(past.k, `past.${layer}`, widths.k),
+        rows(past.v, `past.${layer}`, widths.v),
+        { name: length, dtype: "int64", dims: [1] },
+      ],
+      outputs: [
+        rows("o", "N", core.heads * core.valueHeadSize),
+        rows(given.k, "N", widths.k),
+        rows(given.v, "N", widths.v),
+      ],
+    },
+  };
+}
+
+function renameInputs(model: OnnxModel, names: ReadonlyMap<string, string>): OnnxModel {
+  const { graph } = model;
+  const rename = (name: string): string => names.get(name) ?? name;
+  const nodes = graph.nodes.map((node) => ({ ...node, inputs: node.inputs.map(rename) }));
+  const inputs = graph.inputs.map((input) => ({ ...input, name: rename(input.name) }));
+  return { ...model, graph: { ...graph, nodes, inputs } };
+}

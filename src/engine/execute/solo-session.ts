@@ -1,0 +1,85 @@
+import { dirname } from "node:path";
+import { InferenceSession, Tensor } from "onnxruntime-node";
+import type { CoreSpec, RotarySpec } from "../../blocks/block.ts";
+import type { BlockChain } from "../../chain/chain.ts";
+import type { BlockSource } from "../../chain/resolve-chain.ts";
+import type { RotaryRows } from "../../chain/rotary-rows.ts";
+import { writeModel } from "../../onnx/write-model.ts";
+import type { SequenceCache } from "../kv/sequence-cache.ts";
+import { weightPlace } from "./read-segment.ts";
+import { runtimeOptions } from "./runtime-options.ts";
+import { soloGraph } from "./solo-graph.ts";
+
+/** One token of one sequence. */
+export interface SoloToken {
+  token: number;
+  position: number;
+  cache: SequenceCache;
+  /** Of the position, for a rotation of `load`. */
+  rotaryRows(rotary: RotarySpec): RotaryRows;
+}
+
+/**
+ * A whole chain in one session, for a sequence that decodes alone: one call a token instead of two a layer, whose hand-overs
+ * between threads cost more than the work of one row. The weights are held a second time.
+ */
+export class SoloSession {
+  readonly #session: InferenceSession;
+  readonly #cores: readonly CoreSpec[];
+  readonly #rotations: readonly RotarySpec[];
+
+  private constructor(session: InferenceSession, chain: BlockChain, rotations: readonly RotarySpec[]) {
+    this.#session = session;
+    this.#cores = chain.cores;
+    this.#rotations = rotations;
+  }
+
+  static async load(
+    chain: BlockChain,
+    source: BlockSource,
+    { threads, rotations }: { threads: number; rotations: readonly RotarySpec[] },
+  ): Promise<SoloSession> {
+    const model = await soloGraph(chain, rotations, source);
+    const first = chain.steps.find((step) => step.kind === "part")!;
+    const folder = dirname(source.blobs.path(first.part.graph));
+    const session = await InferenceSession.create(writeModel(model, weightPlace), runtimeOptions(threads, folder));
+    return new SoloSession(session, chain, rotations);
+  }
+
+  /** Appends the token to the cache, which must have room; gives float32 logits [vocabulary]. */
+  async run({ token, position, cache, rotaryRows }: SoloToken): Promise<Float32Array> {
+    const feeds: Record<string, Tensor> = { ids: new Tensor("int64", BigInt64Array.of(BigInt(token)), [1, 1]) };
+    if (this.#session.inputNames.includes("positions"))
+      feeds["positions"] = new Tensor("int64", BigInt64Array.of(BigInt(position)), [1, 1]);
+    this.#rotations.forEach((rotary, index) => {
+      const { cos, sin } = rotaryRows(rotary);
+      feeds[`cos.${index}`] = new Tensor("float32", cos, [1, 1, cos.length]);
+      feeds[`sin.${index}`] = new Tensor("float32", sin, [1, 1, sin.length]);
+    });
+    this.#cores.forEach((core, layer) => this.#feedPast(feeds, { core, layer, position, cache }));
+    const outputs = await this.#session.run(feeds);
+    cache.layers.forEach((rows, layer) =>
+      rows.write(
+        position,
+        outputs[`keys.${layer}`]!.data as Float32Array,
+        outputs[`values.${layer}`]!.data as Float32Array,
+      ),
+    );
+    return outputs["logits"]!.data as Float32Array;
+  }
+
+  async close(): Promise<void> {
+    await this.#session.release();
+  }
+
+  #feedPast(
+    feeds: Record<string, Tensor>,
+    { core, layer, position, cache }: { core: CoreSpec; layer: number; position: number; cache: SequenceCache },
+  ): void {
+    const first = core.window === null ? 0 : Math.max(0, position - core.window + 1);
+    const { keys, values, rows } = cache.layers[layer]!.view(first, position);
+    feeds[`past_keys.${layer}`] = new Tensor("float32", keys, [1, rows, core.kvHeads * core.headSize]);
+    feeds[`past_values.${layer}`] = new Tensor("float32", values, [1, rows, core.kvHeads * core.valueHeadSize]);
+    feeds[`length.${layer}`] = new Tensor("int64", BigInt64Array.of(BigInt(rows + 1)), [1]);
+  }
+}
