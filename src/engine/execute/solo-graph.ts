@@ -38,7 +38,11 @@ async function readPart(
 ): Promise<OnnxModel> {
   const plain = await readModel(source.blobs.path(part.graph));
   // Side by side with nothing, and padded as beside others: the columns need no choice.
-  const factors = (await stackFactors([part.factors], source.blobs)).map(({ columns, ...own }) => own);
+  const factors = (await stackFactors([part.factors], source.blobs)).map(({ weight, down, up }) => ({
+    weight,
+    down,
+    up,
+  }));
   const model = attachFactors(plain, factors);
   if (part.rotary === null) return model;
   const rotation = rotations.findIndex((each) => JSON.stringify(each) === JSON.stringify(part.rotary));

@@ -16,7 +16,7 @@ export interface SoloToken {
   position: number;
   cache: SequenceCache;
   /** Of the position, for a rotation of `load`. */
-  rotaryRows(rotary: RotarySpec): RotaryRows;
+  rotaryRows: (rotary: RotarySpec) => RotaryRows;
 }
 
 /**

@@ -15,7 +15,7 @@ const LEAST_FREE = 3;
 export interface SoloOptions {
   threads: number;
   /** One object per distinct specification. */
-  rotationsOf(chain: BlockChain): RotarySpec[];
+  rotationsOf: (chain: BlockChain) => RotarySpec[];
   /** Bytes of memory that nobody needs; default: what the machine has free. */
   spareBytes?: () => number;
 }
