@@ -51,7 +51,7 @@ describe.skipIf(missing !== null)("on a WebGPU device", () => {
       source = await temporaryRepository(MODELS);
       const plan = await planOf(source, names);
       device = await WebgpuExecutor.load(plan, source.repository);
-      host = await ChainExecutor.load(plan, source.repository, 1);
+      host = await ChainExecutor.load(plan, source.repository, { threads: 1, solo: "off" });
     });
     afterAll(async () => {
       await device.close();
