@@ -7,6 +7,7 @@ import { reportSharing, type SharingReport } from "../store/sharing.ts";
 import { markExactOnly, type Undone, undoMerges } from "../store/undo-merges.ts";
 import { BlockllmError } from "../support/errors.ts";
 import type { CommandContext } from "./context.ts";
+import type { EquivalentSearch } from "./equivalent-tier.ts";
 import type { AppliedReport, BeforeAfter } from "./output/applied.ts";
 
 export interface ChangeOptions {
@@ -15,8 +16,13 @@ export interface ChangeOptions {
   exactOnly?: boolean;
   keepOriginals?: boolean;
   /** As named by `--tiers`; undefined: none were named. */
-  tiers?: readonly DifferenceTier[];
+  tiers?: readonly SoughtTier[];
 }
+
+/** What `--tiers` may name beside `exact`. */
+export type SoughtTier = DifferenceTier | "equivalent";
+
+type Context = Pick<CommandContext, "signal" | "progress"> & { equivalent: EquivalentSearch };
 
 /** What `dedupe` did to the repository before it reports. */
 export interface SharingChange {
@@ -29,13 +35,13 @@ export interface SharingChange {
 export async function changeSharing(
   repository: Repository,
   names: string[],
-  options: ChangeOptions & Pick<CommandContext, "signal" | "progress">,
+  options: ChangeOptions & Context,
 ): Promise<SharingChange> {
   refuseSeveral(options);
   const { signal } = options;
   const wanted = names.length === 0 ? undefined : names;
   if (options.undo === true) {
-    const tiers = options.tiers?.filter((tier) => tier === "lowrank");
+    const tiers = options.tiers?.filter((tier) => tier !== "residual");
     return { undone: await undoMerges(repository, wanted, { signal, ...(tiers === undefined ? {} : { tiers }) }) };
   }
   if (options.exactOnly !== undefined) {
@@ -50,24 +56,29 @@ export async function changeSharing(
 async function apply(
   repository: Repository,
   names: string[] | undefined,
-  {
-    tiers = ["residual"],
-    keepOriginals = true,
-    signal,
-    progress,
-  }: ChangeOptions & Pick<CommandContext, "signal" | "progress">,
+  { tiers = ["residual"], keepOriginals = true, equivalent, signal, progress }: ChangeOptions & Context,
 ): Promise<AppliedReport> {
   const before = await measure(repository, names);
   progress.start("comparing blocks");
   const applied = await applyTiers(repository, names, {
-    tiers,
+    tiers: tiers.filter((tier) => tier !== "equivalent"),
     keepOriginals,
     signal,
     onProgress: ({ blocks, totalBlocks }) => progress.update(`sketched block ${blocks} of ${totalBlocks}`),
     onCompare: ({ blocks, totalBlocks }) => progress.update(`comparing block ${blocks + 1} of ${totalBlocks}`),
   });
-  progress.succeed(`changed ${applied.models.length} models`);
-  return { ...applied, before, after: await measure(repository, names) };
+  // Last: a block that could be kept as exact factors should not give way to one that is only alike.
+  const merged = await equivalent.apply({ keepOriginals });
+  const models = [...new Set([...applied.models, ...merged])];
+  progress.succeed(`changed ${models.length} models`);
+  const { findings } = await equivalent.find();
+  return {
+    ...applied,
+    models,
+    equivalent: { blocks: findings?.merges.length ?? 0 },
+    before,
+    after: await measure(repository, names),
+  };
 }
 
 async function measure(repository: Repository, names: string[] | undefined): Promise<BeforeAfter> {

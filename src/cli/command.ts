@@ -20,8 +20,8 @@ export interface OptionDefinition {
   /** In commander's notation: `--max-tokens <count>`. */
   flags: string;
   help: string;
-  /** Turns the text into a value; throws BlockllmError `usage`. */
-  parse?: (text: string) => unknown;
+  /** Turns the text into a value; `before` is the one it had when the option was given already. Throws `usage`. */
+  parse?: (text: string, before: unknown) => unknown;
 }
 
 /** Keeps the types of options and value inside the command; the list of commands need not know them. */

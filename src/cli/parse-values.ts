@@ -1,3 +1,5 @@
+import type { CalibrationFile } from "../engine/evaluate/read-calibration.ts";
+import { canonicalModelName } from "../store/model-name.ts";
 import { BlockllmError } from "../support/errors.ts";
 
 /** An option's text as a whole number from `least` to `most`, both included. */
@@ -76,6 +78,14 @@ export function duration(name: string): (text: string) => number {
     if (Number.isFinite(milliseconds)) return milliseconds;
     throw wrongValue(name, text, "a duration like 90s, 15m, 1h or 7d");
   };
+}
+
+/** `prompts.jsonl` or `hr,sales=prompts.jsonl`; each time the option is given, one more. */
+export function calibrationFiles(text: string, before: unknown): CalibrationFile[] {
+  const [, names, path = text] = /^([^=/\\]+)=(.+)$/.exec(text) ?? [];
+  const models = names === undefined ? null : commaSeparated(names).map(canonicalModelName);
+  if (path === "" || models?.length === 0) throw wrongValue("--calibration", text, "a file, or models=file");
+  return [...((before as CalibrationFile[] | undefined) ?? []), { path, models }];
 }
 
 function wrongValue(name: string, text: string, expected: string): BlockllmError {

@@ -3,7 +3,9 @@ import type { ChainEntry } from "./model-document.ts";
 import type { StoredModel } from "./repository.ts";
 
 /** Two models' blocks that one stored block serves. */
-export interface Pair {
+export type Pair = EqualPair | MergedPair;
+
+export interface EqualPair {
   a: string;
   b: string;
   kind: BlockKind;
@@ -11,6 +13,21 @@ export interface Pair {
   tier: "exact";
   weight_cosine: 1;
   relative_delta: 0;
+}
+
+/** `a`'s block runs in the place of `b`'s, because it behaves alike; the numbers are what was measured before. */
+export interface MergedPair {
+  a: string;
+  b: string;
+  kind: BlockKind;
+  layer: number | null;
+  tier: "equivalent";
+  weight_cosine: number | null;
+  relative_delta: number | null;
+  output_cosine: number | null;
+  /** Of `b` with all its merges from itself as split. null, here as above: nothing was written down. */
+  kl: number | null;
+  top1: number | null;
 }
 
 /** Where two chains part: kind and layer of the first block of `a` that differs from `b`'s; null when none does. */
@@ -24,9 +41,9 @@ export interface Divergence {
 }
 
 /** Each block of a model with the first other model that has it: as many pairs as blocks saved, not as all couples. */
-export function pairEqualBlocks(models: StoredModel[]): Pair[] {
+export function pairEqualBlocks(models: StoredModel[]): EqualPair[] {
   const first = new Map<Digest, string>();
-  const pairs: Pair[] = [];
+  const pairs: EqualPair[] = [];
   for (const { name, document } of models) {
     for (const { digest, kind, layer, replaces } of document.chain) {
       const owner = first.get(digest) ?? name;
@@ -36,6 +53,36 @@ export function pairEqualBlocks(models: StoredModel[]): Pair[] {
     }
   }
   return pairs;
+}
+
+/** Each block that another one runs for, with the first model that has that one as its own. */
+export function pairMergedBlocks(models: StoredModel[]): MergedPair[] {
+  const owners = new Map<Digest, string>();
+  for (const { name, document } of models.toReversed())
+    for (const { digest, replaces } of document.chain) if (!replaces) owners.set(digest, name);
+  return models.flatMap(({ name, document }) =>
+    document.chain.flatMap(({ digest, kind, layer, replaces }): MergedPair[] => {
+      if (replaces?.tier !== "equivalent") return [];
+      const measured = (key: string): number | null => {
+        const value = replaces.evidence[key];
+        return typeof value === "number" ? value : null;
+      };
+      return [
+        {
+          a: owners.get(digest) ?? name,
+          b: name,
+          kind,
+          layer,
+          tier: "equivalent",
+          weight_cosine: measured("weight_cosine"),
+          relative_delta: measured("relative_delta"),
+          output_cosine: measured("output_cosine"),
+          kl: measured("kl"),
+          top1: measured("top1"),
+        },
+      ];
+    }),
+  );
 }
 
 /** Every couple of models once. From the first difference on, no key-value page of one can serve the other. */

@@ -71,14 +71,20 @@ export interface TieredReport extends Omit<SharingReport, "pairs" | "tiers"> {
   reachable_ratio: number;
 }
 
+export interface TierOptions extends DifferenceOptions {
+  /** A model as merges would leave it that are reported elsewhere: differences are looked for in what is left. */
+  asMerged?: (model: StoredModel) => StoredModel;
+}
+
 /** The named models, or all: equal blocks by digest, and the asked-for tiers measured. Keeps sketches, changes nothing else. */
 export async function reportTiers(
   repository: Repository,
   names: string[] | undefined,
-  options: DifferenceOptions,
+  options: TierOptions,
 ): Promise<TieredReport> {
   const sharing = await reportSharing(repository, names);
-  const differences = await reportDifferences(repository, await readModels(repository, names), options);
+  const models = (await readModels(repository, names)).map(options.asMerged ?? ((model) => model));
+  const differences = await reportDifferences(repository, models, options);
   const { lowrank, residual } = differences.tiers;
   const reachable = sharing.stored_bytes - lowrank.saved_bytes - residual.saved_bytes;
   return {

@@ -5,7 +5,14 @@ import type { ChainEntry } from "./model-document.ts";
 import { blockReferences } from "./references.ts";
 import type { Repository, StoredModel } from "./repository.ts";
 import { countStorage, type StorageAccounts } from "./storage-accounts.ts";
-import { blobsOf, compareChains, type Divergence, type Pair, pairEqualBlocks } from "./sharing-pairs.ts";
+import {
+  blobsOf,
+  compareChains,
+  type Divergence,
+  type Pair,
+  pairEqualBlocks,
+  pairMergedBlocks,
+} from "./sharing-pairs.ts";
 
 /** What `dedupe` reports: the keys are its stable JSON. Bytes are counted exactly, blob by blob. */
 export interface SharingReport {
@@ -82,7 +89,7 @@ export async function reportSharing(repository: Repository, names?: string[]): P
       equivalent: accounts.merges.equivalent,
     },
     kept_original_bytes: accounts.kept_originals,
-    pairs: pairEqualBlocks(models),
+    pairs: [...pairEqualBlocks(models), ...pairMergedBlocks(models)],
     first_divergence: compareChains(models),
     per_model: perModel,
   };

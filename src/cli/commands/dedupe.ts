@@ -1,29 +1,50 @@
 import type { ServingBytes } from "../../chain/serving-bytes.ts";
 import { openRepository } from "../../store/open-repository.ts";
-import type { DifferenceTier } from "../../store/find-differences.ts";
+import { swapBlocks } from "../../engine/evaluate/swapped-chain.ts";
+import type { EquivalentPair, EquivalentReport } from "../../engine/evaluate/equivalent-report.ts";
 import { reportTiers, type TieredReport } from "../../store/sharing-tiers.ts";
+import type { Tier } from "../../store/sharing.ts";
 import { BlockllmError } from "../../support/errors.ts";
 import { defineCommand } from "../command.ts";
-import { type ChangeOptions, changeSharing, servingOf, type SharingChange } from "../change-sharing.ts";
+import {
+  type ChangeOptions,
+  changeSharing,
+  servingOf,
+  type SharingChange,
+  type SoughtTier,
+} from "../change-sharing.ts";
+import { type Gate, gateVerdict, judgeGate } from "../dedupe-gate.ts";
+import {
+  EQUIVALENT_OPTIONS,
+  type EquivalentOptions,
+  type EquivalentTier,
+  searchEquivalent,
+} from "../equivalent-tier.ts";
 import { renderReport } from "../output/html/report.ts";
 import { printApplied, printUndone } from "../output/applied.ts";
+import { printEquivalent } from "../output/equivalent.ts";
 import { printSharing } from "../output/sharing.ts";
 import { printTiers } from "../output/tiers.ts";
 import { commaSeparated, realNumber } from "../parse-values.ts";
 import { checkReportPath, writeReport } from "../write-report.ts";
 
-interface DedupeOptions extends Omit<ChangeOptions, "tiers"> {
+interface DedupeOptions extends ChangeOptions, EquivalentOptions {
   failUnder?: number;
-  tiers?: DifferenceTier[];
+  tiers?: SoughtTier[];
   report?: string;
 }
 
-export interface Dedupe extends TieredReport, SharingChange {
+/** The keys are the stable JSON of `dedupe`. */
+export interface Dedupe extends Omit<TieredReport, "pairs" | "tiers">, SharingChange {
+  tiers: TieredReport["tiers"] & { equivalent: Tier & { unavailable?: string } };
+  pairs: (TieredReport["pairs"][number] | EquivalentPair)[];
+  /** What was measured about blocks that behave alike; absent where nobody asked. */
+  equivalent?: EquivalentReport;
   serving: ServingBytes;
-  gate?: { passed: boolean; fail_under: number };
+  gate?: Gate;
 }
 
-const DIFFERENCE_TIERS: readonly DifferenceTier[] = ["lowrank", "residual"];
+const SOUGHT_TIERS: readonly SoughtTier[] = ["lowrank", "residual", "equivalent"];
 
 export const dedupeCommand = defineCommand<DedupeOptions, Dedupe>({
   usage: "dedupe [model...]",
@@ -31,14 +52,14 @@ export const dedupeCommand = defineCommand<DedupeOptions, Dedupe>({
   options: [
     {
       flags: "--tiers <tiers>",
-      help: "what to look for: exact, lowrank, residual (default: all)",
+      help: "what to look for: exact, lowrank, residual, equivalent (default: all; equivalent needs --calibration)",
       parse: parseTiers,
     },
     {
       flags: "--apply",
-      help: "keep blocks so: residuals without loss; low rank only where --tiers names it, since it is not exact",
+      help: "keep blocks so: residuals without loss; low rank where --tiers names it, since it is not exact; equivalent within a budget",
     },
-    { flags: "--keep-originals", help: "keep what low rank replaces, so that it can be undone (default)" },
+    { flags: "--keep-originals", help: "keep what merges replace, so that they can be undone (default)" },
     { flags: "--no-keep-originals", help: "give it up: less disk, no way back" },
     { flags: "--undo", help: "take merges back whose originals are kept, in the named models or all" },
     { flags: "--exact-only", help: "undo merges of the named models and allow none that changes numbers" },
@@ -48,6 +69,7 @@ export const dedupeCommand = defineCommand<DedupeOptions, Dedupe>({
       help: "exit with 3 when logical bytes / stored bytes is less",
       parse: realNumber("--fail-under", 1, 1000),
     },
+    ...EQUIVALENT_OPTIONS,
     { flags: "--report <file>", help: "write a page for people: one HTML file that needs nothing else" },
   ],
   examples: [
@@ -56,39 +78,82 @@ export const dedupeCommand = defineCommand<DedupeOptions, Dedupe>({
     "blockllm dedupe base support --tiers exact,lowrank",
     "blockllm dedupe --report sharing.html",
     "blockllm dedupe --apply --tiers lowrank,residual",
+    "blockllm dedupe --calibration prompts.jsonl --max-kl 0.02 --apply",
     "blockllm dedupe --undo support",
   ],
-  async run({ repositoryPath, signal, progress }, names, { failUnder, report: page, tiers, ...options }) {
+  async run({ repositoryPath, signal, progress }, names, { report: page, tiers, ...options }) {
     if (page !== undefined) await checkReportPath(page);
     const repository = await openRepository(repositoryPath);
-    const change = await changeSharing(repository, names, { ...options, ...(tiers && { tiers }), signal, progress });
-    // What was applied has just been looked for, and after an undo nobody asks for it.
-    const wanted = Object.keys(change).length > 0 ? [] : (tiers ?? [...DIFFERENCE_TIERS]);
-    if (wanted.length > 0) progress.start("comparing blocks");
-    const report = await reportTiers(repository, names.length === 0 ? undefined : names, {
-      tiers: wanted,
+    const chosen = names.length === 0 ? undefined : names;
+    const wanted = tiers === undefined ? "default" : tiers.includes("equivalent") ? "named" : "no";
+    const equivalent = searchEquivalent(repository, chosen, { ...options, wanted, signal, progress });
+    const change = await changeSharing(repository, names, {
+      ...options,
+      ...(tiers && { tiers }),
+      equivalent,
       signal,
+      progress,
+    });
+    // What was applied has just been looked for, and after an undo nobody asks for it.
+    const isChanged = Object.keys(change).length > 0;
+    const found = isChanged && !change.applied ? { findings: null } : await equivalent.find();
+    const sought = isChanged ? [] : (tiers ?? SOUGHT_TIERS).filter((tier) => tier !== "equivalent");
+    if (sought.length > 0) progress.start("comparing blocks");
+    const merges = isChanged ? [] : (found.findings?.merges ?? []);
+    const report = await reportTiers(repository, chosen, {
+      tiers: sought,
+      signal,
+      asMerged: (model) => ({
+        ...model,
+        document: { ...model.document, chain: swapBlocks(model.document.chain, merges) },
+      }),
       onProgress: ({ blocks, totalBlocks }) => progress.update(`sketched block ${blocks} of ${totalBlocks}`),
       onCompare: ({ blocks, totalBlocks }) => progress.update(`comparing block ${blocks + 1} of ${totalBlocks}`),
     });
-    if (wanted.length > 0) progress.succeed(`compared ${report.blocks} blocks`);
-    const value: Dedupe = { ...report, ...change, serving: await servingOf(repository, report) };
-    if (failUnder !== undefined) value.gate = { passed: report.ratio >= failUnder, fail_under: failUnder };
+    if (sought.length > 0) progress.succeed(`compared ${report.blocks} blocks`);
+    const serving = await servingOf(repository, report);
+    const value: Dedupe = { ...withEquivalent(report, found, change), ...change, serving };
+    const gate = judgeGate(value, options);
+    if (gate !== null) value.gate = gate;
     if (page !== undefined) {
       await writeReport(page, renderReport(value, { madeAt: new Date() }));
       progress.succeed(`wrote ${page}`);
     }
     return value;
   },
-  print: (report) => [printSharing(report), ...printTiers(report), ...printChange(report)].join("\n"),
-  verdict({ gate, ratio }) {
-    if (gate === undefined || gate.passed) return null;
-    return new BlockllmError(
-      "gate_not_met",
-      `the ratio is ${ratio.toFixed(2)}, --fail-under asks for ${gate.fail_under}`,
-    );
-  },
+  print: (report) =>
+    [printSharing(report), ...printTiers(report), ...printEquivalent(report), ...printChange(report)].join("\n"),
+  verdict: gateVerdict,
 });
+
+/** What is possible counts beside what is done; what was just applied is in the report already. */
+function withEquivalent(
+  report: TieredReport,
+  found: EquivalentTier,
+  { applied }: SharingChange,
+): Omit<Dedupe, "serving"> {
+  const { equivalent: done } = report.tiers;
+  if (found.findings === null) {
+    const { unavailable } = found;
+    const equivalent = unavailable === undefined ? done : { ...done, unavailable };
+    return { ...report, tiers: { ...report.tiers, equivalent } };
+  }
+  const { report: equivalent } = found.findings;
+  if (applied) return { ...report, equivalent };
+  const { blocks, saved_bytes } = equivalent.tier;
+  const reachable = report.reachable_bytes - saved_bytes;
+  return {
+    ...report,
+    tiers: {
+      ...report.tiers,
+      equivalent: { blocks: done.blocks + blocks, saved_bytes: done.saved_bytes + saved_bytes },
+    },
+    pairs: [...report.pairs, ...equivalent.pairs],
+    equivalent,
+    reachable_bytes: reachable,
+    reachable_ratio: reachable === 0 ? 1 : report.logical_bytes / reachable,
+  };
+}
 
 function printChange({ applied, undone, exact_only }: SharingChange): string[] {
   if (applied) return ["", printApplied(applied)];
@@ -101,11 +166,11 @@ function printChange({ applied, undone, exact_only }: SharingChange): string[] {
 }
 
 /** Equal blocks are always counted: naming `exact` alone leaves the others out. */
-function parseTiers(text: string): DifferenceTier[] {
+function parseTiers(text: string): SoughtTier[] {
   const names = commaSeparated(text);
-  const unknown = names.find((name) => name !== "exact" && !DIFFERENCE_TIERS.some((tier) => tier === name));
+  const unknown = names.find((name) => name !== "exact" && !SOUGHT_TIERS.some((tier) => tier === name));
   if (unknown !== undefined || names.length === 0) {
-    throw new BlockllmError("usage", `--tiers is "${text}"; it must name some of exact, lowrank, residual`);
+    throw new BlockllmError("usage", `--tiers is "${text}"; it must name some of exact, lowrank, residual, equivalent`);
   }
-  return DIFFERENCE_TIERS.filter((tier) => names.includes(tier));
+  return SOUGHT_TIERS.filter((tier) => names.includes(tier));
 }

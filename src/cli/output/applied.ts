@@ -12,16 +12,34 @@ export interface BeforeAfter {
 }
 
 export interface AppliedReport extends AppliedTiers {
+  /** Blocks that gave way to others that behave alike. */
+  equivalent: { blocks: number };
   before: BeforeAfter;
   after: BeforeAfter;
 }
 
-export function printApplied({ lowrank, models, exact_only, originals, before, after }: AppliedReport): string {
+export function printApplied({
+  lowrank,
+  equivalent,
+  models,
+  exact_only,
+  originals,
+  before,
+  after,
+}: AppliedReport): string {
   const facts: [string, string][] = [
     [
       "low rank",
       `${formatCount(lowrank.blocks, "block")} run as their base and factors (not exact: see the errors in show --blocks)`,
     ],
+    ...(equivalent.blocks === 0
+      ? []
+      : [
+          [
+            "equivalent",
+            `${formatCount(equivalent.blocks, "block")} gave way to others that behave alike, as measured above`,
+          ] as [string, string],
+        ]),
     ["models changed", models.length === 0 ? "none" : models.join(", ")],
     ...(exact_only.length === 0
       ? []

@@ -1,16 +1,17 @@
 import type { DifferenceTier } from "../../store/find-differences.ts";
 import type { DifferentPair, TieredReport } from "../../store/sharing-tiers.ts";
+import type { Dedupe } from "../commands/dedupe.ts";
 import { formatBytes, formatCount, formatNumber, formatPercent } from "./format.ts";
 import { renderTable } from "./table.ts";
 
 const NAMES: Record<DifferenceTier, string> = { lowrank: "low rank", residual: "lossless residual" };
 
 /** Lines below the sharing report; none where no block is a difference to another. */
-export function printTiers(report: TieredReport): string[] {
+export function printTiers(report: Omit<TieredReport, "pairs"> & Pick<Dedupe, "pairs">): string[] {
   const { lowrank, residual } = report.tiers;
   const notes =
     residual.unavailable === undefined ? [] : ["", `lossless residuals were not measured: ${residual.unavailable}`];
-  const pairs = report.pairs.filter((pair) => pair.tier !== "exact");
+  const pairs = report.pairs.filter((pair) => "tensors" in pair);
   if (pairs.length === 0) return notes;
   return [
     "",
@@ -22,7 +23,7 @@ export function printTiers(report: TieredReport): string[] {
     ...(residual.blocks > 0
       ? [`lossless residual: ${formatCount(residual.blocks, "block")} would save ${formatBytes(residual.saved_bytes)}`]
       : []),
-    `with both, ${formatBytes(report.reachable_bytes)} would be stored (${formatPercent(1 - report.reachable_bytes / report.logical_bytes)} saved), ` +
+    `with all of it, ${formatBytes(report.reachable_bytes)} would be stored (${formatPercent(1 - report.reachable_bytes / report.logical_bytes)} saved), ` +
       `ratio ${report.reachable_ratio.toFixed(2)}; nothing has been rewritten`,
     ...notes,
   ];

@@ -54,7 +54,13 @@ function evidenceFor(
     prompts: held_out.prompts,
     tokens: held_out.tokens,
     calibration: report.calibration.digest,
-    ...(pair === undefined ? {} : { output_cosine: pair.output_cosine }),
+    ...(pair === undefined
+      ? {}
+      : {
+          weight_cosine: pair.weight_cosine,
+          relative_delta: pair.relative_delta,
+          output_cosine: pair.output_cosine,
+        }),
     ...(accuracy === null ? {} : { accuracy_before: accuracy.before, accuracy_after: accuracy.after }),
     ...(max_kl === undefined ? {} : { max_kl }),
     ...(min_top1 === undefined ? {} : { min_top1 }),

@@ -1,16 +1,45 @@
 import type { Dedupe } from "../../commands/dedupe.ts";
+import { formatNumber } from "../format.ts";
 import { html, type Markup } from "./markup.ts";
 
 /** Limits that were asked for, and whether they were met; nothing where none was. */
-export function renderGates({ gate, ratio }: Dedupe): Markup | null {
+export function renderGates({ gate, ratio, equivalent }: Dedupe): Markup | null {
   if (gate === undefined) return null;
+  const { fail_under, max_kl, min_top1 } = gate;
+  const drifts = (equivalent?.models ?? []).map(({ held_out }) => held_out);
+  const most = Math.max(0, ...drifts.flatMap(({ kl, kl_answers }) => [kl, kl_answers]));
+  const least = Math.min(1, ...drifts.flatMap(({ top1, top1_answers }) => [top1, top1_answers]));
   const rows = [
-    {
-      what: "ratio of logical to stored bytes",
-      value: ratio.toFixed(2),
-      limit: `at least ${gate.fail_under}`,
-      passed: gate.passed,
-    },
+    ...(fail_under === undefined
+      ? []
+      : [
+          {
+            what: "ratio of logical to stored bytes",
+            value: ratio.toFixed(2),
+            limit: `at least ${fail_under}`,
+            passed: ratio >= fail_under,
+          },
+        ]),
+    ...(max_kl === undefined
+      ? []
+      : [
+          {
+            what: "largest mean KL of a model from itself as split",
+            value: formatNumber(most),
+            limit: `at most ${max_kl}`,
+            passed: most <= max_kl,
+          },
+        ]),
+    ...(min_top1 === undefined
+      ? []
+      : [
+          {
+            what: "smallest share of the same likeliest token",
+            value: formatNumber(least),
+            limit: `at least ${min_top1}`,
+            passed: least >= min_top1,
+          },
+        ]),
   ];
   return html`<section>
     <h2>Gates</h2>

@@ -1,8 +1,7 @@
-import type { DifferentPair } from "../../../store/sharing-tiers.ts";
 import type { Dedupe } from "../../commands/dedupe.ts";
 import { fitOf, sizeAbove } from "./first-screen.ts";
 import type { MapLayout } from "./heatmap.ts";
-import { type ReportView, WAYS } from "./report-view.ts";
+import { type MeasuredPair, type ReportView, WAYS } from "./report-view.ts";
 import { layOutMatrix, type LikenessTable } from "./similarity-matrix.ts";
 
 /** Tensor by tensor only up to here: beyond it the page would be tens of megabytes, and `--json` has them. */
@@ -16,7 +15,7 @@ export function reportData(
 ): object {
   const digests = new Map<string, number>();
   const blocks: [digest: string, bytes: number, sharedTensorBytes: number, pair: number][] = [];
-  const pairs: DifferentPair[] = [];
+  const pairs: MeasuredPair[] = [];
   const merges: Record<string, unknown> = {};
   const cells = view.models.map(({ cells: row }, model) => {
     const placed: ([block: number, way: number, half: string] | 0)[] = view.columns.map(() => 0);

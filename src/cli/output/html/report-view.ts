@@ -1,5 +1,6 @@
 import type { BlockKind } from "../../../blocks/block.ts";
 import type { BlockSharing } from "../../../store/sharing.ts";
+import type { EquivalentPair } from "../../../engine/evaluate/equivalent-report.ts";
 import type { DifferentPair } from "../../../store/sharing-tiers.ts";
 import type { Dedupe } from "../../commands/dedupe.ts";
 
@@ -31,8 +32,10 @@ export interface Cell {
   block: BlockSharing;
   way: Way;
   /** What was measured between this block and another that could stand in for it. */
-  measured: DifferentPair | null;
+  measured: MeasuredPair | null;
 }
+
+export type MeasuredPair = DifferentPair | EquivalentPair;
 
 export interface ReportView {
   models: { name: string; cells: Cell[] }[];
@@ -78,15 +81,20 @@ function compareText(a: string, b: string): number {
 }
 
 /** A block of two models is measured once, under the first one's name. */
-function pairsByDigest({ per_model, pairs }: Dedupe): Map<string, DifferentPair> {
+function pairsByDigest({ per_model, pairs }: Dedupe): Map<string, MeasuredPair> {
   const digests = new Map(
     per_model.flatMap(({ name, blocks }) =>
       blocks.map(({ kind, layer, digest }) => [`${name} ${placeOf(kind, layer)}`, digest]),
     ),
   );
-  const found = new Map<string, DifferentPair>();
+  const found = new Map<string, MeasuredPair>();
   for (const pair of pairs) {
-    if (pair.tier === "exact") continue;
+    // What was merged before is told by the blocks themselves.
+    if (pair.tier === "exact" || (pair.tier === "equivalent" && !("block" in pair))) continue;
+    if (pair.tier === "equivalent") {
+      found.set(pair.block, pair);
+      continue;
+    }
     const digest = digests.get(`${pair.b} ${placeOf(pair.kind, pair.layer)}`);
     if (digest !== undefined) found.set(digest, pair);
   }
@@ -98,7 +106,7 @@ const MOSTLY = 0.5;
 
 function wayOf(
   { shared_with, bytes, shared_tensor_bytes, adapter, replaces }: BlockSharing,
-  pair: DifferentPair | null,
+  pair: MeasuredPair | null,
 ): Way {
   if (replaces) return replaces.tier;
   if (adapter) return "lowrank";
