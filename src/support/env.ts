@@ -13,6 +13,8 @@ export interface Environment {
   continuousIntegration: boolean;
   /** https://no-color.org */
   noColor: boolean;
+  /** A Vulkan driver was chosen by hand. https://vulkan.lunarg.com/doc/view/latest/linux/LoaderInterfaceArchitecture.html */
+  vulkanDriver: boolean;
 }
 
 /** Reads the process environment; a value that cannot be understood throws `usage`. */
@@ -22,6 +24,7 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
     debug: readSwitch("BLOCKLLM_DEBUG", variables["BLOCKLLM_DEBUG"]),
     continuousIntegration: Boolean(variables["CI"]) && variables["CI"] !== "false",
     noColor: Boolean(variables["NO_COLOR"]),
+    vulkanDriver: Boolean(variables["VK_DRIVER_FILES"] || variables["VK_ICD_FILENAMES"]),
   };
 }
 

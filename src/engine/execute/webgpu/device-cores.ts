@@ -1,6 +1,7 @@
 import { InferenceSession, Tensor } from "onnxruntime-node";
 import type { CoreSpec } from "../../../blocks/block.ts";
-import type { Attribute, ValueInfo } from "../../../onnx/model.ts";
+import type { Attribute, OnnxModel, ValueInfo } from "../../../onnx/model.ts";
+import { writeModel } from "../../../onnx/write-model.ts";
 import { type DeviceTensors, integers, node, toolModel, viewAs } from "./device-tensors.ts";
 import type { SlabLayer } from "./kv-slab.ts";
 import { webgpuOptions } from "./webgpu-options.ts";
@@ -33,7 +34,7 @@ export class DeviceCores {
   async open(core: CoreSpec): Promise<void> {
     const key = coreKey(core);
     if (this.#sessions.has(key)) return;
-    this.#sessions.set(key, await InferenceSession.create(deviceCoreModel(core), webgpuOptions("given")));
+    this.#sessions.set(key, await InferenceSession.create(writeModel(deviceCoreModel(core)), webgpuOptions("given")));
   }
 
   /** o rows [1, slots × queries, heads × headSize], in the order of `rows`; `free` gives their memory to later calls. */
@@ -86,7 +87,7 @@ export function coreKey(core: CoreSpec): string {
   return key;
 }
 
-function deviceCoreModel(core: CoreSpec): Uint8Array {
+function deviceCoreModel(core: CoreSpec): OnnxModel {
   const { heads, kvHeads, headSize } = core;
   const float = (name: string, dims: (string | number)[]): ValueInfo => ({ name, dtype: "float32", dims });
   const cache = (name: string): ValueInfo => float(name, ["B", kvHeads, "C", headSize]);

@@ -28,10 +28,10 @@ export class DeviceTensors {
     const same = toolModel([floats("x")], [node("Identity", ["x"], ["y"])], [floats("y")]);
     // The shape of ConstantOfShape is read on the CPU, which the strict options would refuse.
     const loose = { ...webgpuOptions("device"), extra: { session: { intra_op: { allow_spinning: "0" } } } };
-    return new DeviceTensors(await InferenceSession.create(zeros, loose), {
-      upload: await InferenceSession.create(same, webgpuOptions("device")),
-      download: await InferenceSession.create(same, webgpuOptions({ y: "host" })),
-      copyRows: await InferenceSession.create(copyModel(), webgpuOptions("given")),
+    return new DeviceTensors(await InferenceSession.create(writeModel(zeros), loose), {
+      upload: await InferenceSession.create(writeModel(same), webgpuOptions("device")),
+      download: await InferenceSession.create(writeModel(same), webgpuOptions({ y: "host" })),
+      copyRows: await InferenceSession.create(writeModel(copyModel()), webgpuOptions("given")),
     });
   }
 
@@ -101,7 +101,7 @@ export class DeviceTensors {
     const pick = node("Gather", [count === 1 ? "x0" : "all", "rows"], ["y"], { axis: { kind: "int", value: 1 } });
     const inputs = [...names.map(floats), { name: "rows", dtype: "int64", dims: ["M"] } satisfies ValueInfo];
     const model = toolModel(inputs, [...joined, pick], [floats("y")]);
-    const session = await InferenceSession.create(model, webgpuOptions("device"));
+    const session = await InferenceSession.create(writeModel(model), webgpuOptions("device"));
     this.#gather.set(count, session);
     return session;
   }
@@ -117,7 +117,7 @@ export function integers(values: readonly number[], dims: readonly number[]): Te
 }
 
 /** Gather from one matrix, ScatterND into another: with the target given as output too, nothing else is touched. */
-function copyModel(): Uint8Array {
+function copyModel(): OnnxModel {
   const both = [0, 1];
   const nodes = both.flatMap((at) => [
     node("Gather", [`from${at}`, "source"], [`rows${at}`]),
@@ -133,9 +133,9 @@ function copyModel(): Uint8Array {
   );
 }
 
-/** A small graph of opset 24. */
-export function toolModel(inputs: ValueInfo[], nodes: GraphNode[], outputs: ValueInfo[]): Uint8Array {
-  const model: OnnxModel = {
+/** A small graph of opset 24 without weights. */
+export function toolModel(inputs: ValueInfo[], nodes: GraphNode[], outputs: ValueInfo[]): OnnxModel {
+  return {
     irVersion: 10,
     producer: "blockllm",
     opsets: new Map([
@@ -145,7 +145,6 @@ export function toolModel(inputs: ValueInfo[], nodes: GraphNode[], outputs: Valu
     graph: { name: "tool", nodes, initializers: new Map(), inputs, outputs },
     functions: new Map(),
   };
-  return writeModel(model);
 }
 
 export function node(

@@ -1,0 +1,19 @@
+import { reasonOf } from "../../support/reason.ts";
+import type { Device } from "./device.ts";
+import { measureDevice } from "./measure-device.ts";
+import type { DeviceTest } from "./test-device.ts";
+
+/** A process of its own: a driver that crashes takes only this one along. Its last line is a DeviceTest. */
+const device = process.argv[2] as Device;
+let answer: DeviceTest;
+try {
+  answer = { device, passed: true, speedup: await measureDevice(device) };
+} catch (error) {
+  answer = { device, passed: false, reason: inWords(reasonOf(error)) };
+}
+process.stdout.write(`\n${JSON.stringify(answer)}\n`, () => process.exit(0));
+
+/** ONNX Runtime puts the place in its sources before what it says. */
+function inWords(reason: string): string {
+  return reason.split("\n")[0]!.replace(/^\/onnxruntime_src.* was false\. /, "");
+}

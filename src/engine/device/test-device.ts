@@ -1,0 +1,43 @@
+import { spawn } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { scriptBeside } from "../engine-client.ts";
+import type { Device } from "./device.ts";
+
+export type DeviceTest =
+  | {
+      device: Device;
+      passed: true;
+      /** How many times faster than the CPU it multiplies 16 rows by a matrix; below 1 it is slower. */
+      speedup: number;
+    }
+  | { device: Device; passed: false; reason: string };
+
+const PATIENCE_MS = 60_000;
+
+/** Multiplies and attends on a device and compares with the CPU, in a process of its own. */
+export async function testDevice(device: Device): Promise<DeviceTest> {
+  const script = scriptBeside(import.meta.url, "device-test-process");
+  const loader = script.href.endsWith(".js") ? [] : ["--import", import.meta.resolve("tsx")];
+  const child = spawn(process.execPath, [...loader, fileURLToPath(script), device], {
+    stdio: ["ignore", "pipe", "pipe"],
+    timeout: PATIENCE_MS,
+    killSignal: "SIGKILL",
+  });
+  let [output, complaints] = ["", ""];
+  child.stdout.setEncoding("utf8").on("data", (text: string) => (output += text));
+  child.stderr.setEncoding("utf8").on("data", (text: string) => (complaints += text));
+  return await new Promise((resolve) => {
+    const fail = (reason: string): void => resolve({ device, passed: false, reason });
+    child.on("error", (error) => fail(error.message));
+    child.on("close", (code, signal) => {
+      const line = output.trimEnd().split("\n").at(-1) ?? "";
+      if (line.startsWith("{")) return resolve(JSON.parse(line) as DeviceTest);
+      const last = complaints.trimEnd().split("\n").at(-1) ?? "";
+      fail(
+        signal === "SIGKILL"
+          ? `it gave no answer in ${PATIENCE_MS / 1000} s`
+          : `its driver ended with ${signal ?? code}: ${last}`,
+      );
+    });
+  });
+}
