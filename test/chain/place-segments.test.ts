@@ -79,7 +79,10 @@ describe("placing segments on devices", () => {
             room.every((bytes, device) => load(deviceOf, device) <= bytes),
           );
           const plan = planOf(segments, walks);
-          if (fits.length === 0) return void expect(() => placeSegments(plan, room)).toThrow("do not fit");
+          if (fits.length === 0) {
+            expect(() => placeSegments(plan, room)).toThrow("do not fit");
+            return;
+          }
           const placed = placeSegments(plan, room);
           expect(fits).toContainEqual(placed);
           const least = Math.min(...fits.map((deviceOf) => crossed(walks, widths, deviceOf)));

@@ -1,8 +1,9 @@
-import { readdirSync, statfsSync } from "node:fs";
+import { statfsSync } from "node:fs";
 import { availableParallelism, cpus, freemem, totalmem } from "node:os";
 import { dirname, resolve } from "node:path";
-import { createRequire } from "node:module";
 import * as onnxruntime from "onnxruntime-node";
+import { cudaInstallLine, hasCudaLibraries, listCudaDevices, mayHaveGpu } from "../../engine/device/find-devices.ts";
+import { testDevice } from "../../engine/device/test-device.ts";
 import { BlockllmError } from "../../support/errors.ts";
 import { defineCommand } from "../command.ts";
 import { formatBytes } from "../output/format.ts";
@@ -14,6 +15,8 @@ interface Doctor {
   platform: string;
   onnxruntime: string;
   execution_providers: { name: string; installed: boolean }[];
+  /** Each tested as `serve --device auto` does; `speedup` is against the CPU. */
+  devices: { name: string; passed: boolean; speedup?: number; reason?: string }[];
   processor: string;
   cores: number;
   memory_bytes: number;
@@ -24,7 +27,6 @@ interface Doctor {
 }
 
 const LOWEST_NODE = [20, 19] as const;
-const requireFrom = createRequire(import.meta.url);
 
 export const doctorCommand = defineCommand<object, Doctor>({
   usage: "doctor",
@@ -44,6 +46,7 @@ export const doctorCommand = defineCommand<object, Doctor>({
           .map(({ name, installed }) => (installed ? name : `${name} (not installed)`))
           .join(", "),
       ],
+      ["devices", doctor.devices.map(describeDevice).join("\n")],
       ["processor", `${doctor.processor}, ${doctor.cores} cores`],
       ["memory", `${formatBytes(doctor.memory_free_bytes)} free of ${formatBytes(doctor.memory_bytes)}`],
       ["repository", doctor.repository],
@@ -54,7 +57,7 @@ export const doctorCommand = defineCommand<object, Doctor>({
   },
 });
 
-function examine(repositoryPath: string): Doctor {
+async function examine(repositoryPath: string): Promise<Doctor> {
   const repository = resolve(repositoryPath);
   const findings: Doctor["findings"] = [];
   const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
@@ -66,11 +69,24 @@ function examine(repositoryPath: string): Doctor {
     });
   }
   const cudaInstalled = hasCudaLibraries();
-  if (process.platform === "linux" && process.arch === "x64" && !cudaInstalled) {
+  const cudaLine = cudaInstallLine();
+  if (cudaLine !== null && !cudaInstalled) {
     findings.push({
       severity: "advice",
       text: "the CUDA libraries of ONNX Runtime are not installed; the CPU needs none",
-      fix: `node ${resolve(onnxruntimeFolder(), "script/install")} --onnxruntime-node-install=cuda12`,
+      fix: cudaLine,
+    });
+  }
+  const devices = await examineDevices(cudaInstalled);
+  if (
+    process.platform === "linux" &&
+    mayHaveGpu() &&
+    devices.some(({ name, passed }) => name === "webgpu" && !passed)
+  ) {
+    findings.push({
+      severity: "advice",
+      text: "WebGPU found no device it can use; it needs the Vulkan loader and the driver of the graphics device",
+      fix: "apt-get install libvulkan1 mesa-vulkan-drivers",
     });
   }
   return {
@@ -81,6 +97,7 @@ function examine(repositoryPath: string): Doctor {
     execution_providers: onnxruntime
       .listSupportedBackends()
       .map(({ name, bundled }) => ({ name, installed: bundled || cudaInstalled })),
+    devices,
     processor: cpus()[0]?.model ?? "unknown",
     cores: availableParallelism(),
     memory_bytes: totalmem(),
@@ -91,14 +108,20 @@ function examine(repositoryPath: string): Doctor {
   };
 }
 
-function onnxruntimeFolder(): string {
-  return dirname(dirname(requireFrom.resolve("onnxruntime-node")));
+async function examineDevices(cudaInstalled: boolean): Promise<Doctor["devices"]> {
+  const devices: Doctor["devices"] = [{ name: "cpu", passed: true, speedup: 1 }];
+  if (!mayHaveGpu()) return [...devices, { name: "webgpu", passed: false, reason: "no graphics device is here" }];
+  const cuda = cudaInstalled ? listCudaDevices().map(({ index }) => `cuda:${index}` as const) : [];
+  for (const name of ["webgpu", ...cuda] as const) {
+    const { device, ...result } = await testDevice(name);
+    devices.push({ name: device, ...result });
+  }
+  return devices;
 }
 
-/** Not in the npm package for their size; its install script puts CUDA's and TensorRT's beside the library together. */
-function hasCudaLibraries(): boolean {
-  const folder = resolve(onnxruntimeFolder(), "bin/napi-v6", process.platform, process.arch);
-  return readdirSync(folder).some((name) => name.includes("providers_cuda"));
+function describeDevice({ name, speedup, reason }: Doctor["devices"][number]): string {
+  if (reason !== undefined) return `${name}: ${reason}`;
+  return name === "cpu" ? name : `${name}: passes its test, ${speedup!.toPrecision(2)} times the speed of the CPU`;
 }
 
 /** Of the file system that holds the folder, or will hold it once it is made. */
