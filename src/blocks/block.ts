@@ -53,7 +53,11 @@ export type PortName =
   | "k" // kvHeads × headSize, rotated, as it is cached
   | "v" // kvHeads × valueHeadSize
   | "o" // heads × valueHeadSize
-  | "logits";
+  | "logits"
+  | InnerPortName;
+
+/** A value inside a part that is cut finer for serving (chain/refine-chains.ts); no stored part has such a port. */
+export type InnerPortName = `~${string}`;
 
 /** A model that could not be cut: run whole, one sequence at a time, with its own key-value inputs and outputs. */
 export interface OpaqueSpec {

@@ -1,5 +1,5 @@
 import type { LowRankFactors } from "../blocks/adapter.ts";
-import type { BlockPart, CoreSpec, Digest, OpaqueSpec, RotarySpec, TensorEntry } from "../blocks/block.ts";
+import type { BlockPart, CoreSpec, Digest, OpaqueSpec, Port, RotarySpec, TensorEntry } from "../blocks/block.ts";
 import type { ModelDocument } from "../store/model-document.ts";
 
 /** A model made runnable: its blocks opened into steps, in the order tokens go through them, every port checked. */
@@ -36,6 +36,19 @@ export interface ChainPart extends BlockPart {
   rotary: RotarySpec | null;
   /** What this chain adds to the part's projections; empty: nothing. */
   factors: LowRankFactors[];
+  /** Where only some nodes of a stored part: then `graph` says which and of what weights, and names no blob. */
+  cut?: PartCut;
+}
+
+/** Nodes [from, to) of the part that is stored as `of`. */
+export interface PartCut {
+  of: Digest;
+  from: number;
+  to: number;
+  /** What the whole part takes and gives, and what its values are called after. */
+  whole: Pick<BlockPart, "inputs" | "outputs"> & { name: string };
+  /** Ports between runs that runs further on still take. */
+  live: Port[];
 }
 
 /** Bytes of cached keys and values that one token of a sequence holds, over all layers. */
@@ -45,7 +58,12 @@ export function keyValueBytesPerToken(chain: BlockChain): number {
 
 /** Blobs a part loads: its graph first, then every weight. */
 export function partBlobs(part: ChainPart): Digest[] {
-  return [part.graph, ...[...part.tensors, ...factorTensors(part.factors)].map((tensor) => tensor.digest)];
+  return [storedGraph(part), ...[...part.tensors, ...factorTensors(part.factors)].map((tensor) => tensor.digest)];
+}
+
+/** The blob with the part's graph. */
+export function storedGraph({ graph, cut }: ChainPart): Digest {
+  return cut?.of ?? graph;
 }
 
 export function factorTensors(factors: readonly LowRankFactors[]): TensorEntry[] {

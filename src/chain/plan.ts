@@ -118,13 +118,14 @@ function newSegment(id: number, parts: ChainPart[]): Segment {
   return { id, parts, chains: [], ...ports, adapters: [], bytes: 0 };
 }
 
-/** A part's `hidden` comes from outside the segment only while no part before it has given `hidden_out`. */
+/** A part's `hidden`, and what runs of a cut part hand on, come from outside only while no part before it has given them. */
 function segmentInputs(parts: ChainPart[]): Port[] {
   const inputs = new Map<string, Port>();
-  let streamInside = false;
+  const inside = new Set<string>();
   for (const part of parts) {
-    for (const port of part.inputs) if (port.name !== "hidden" || !streamInside) inputs.set(port.name, port);
-    streamInside ||= part.outputs.some((port) => port.name === "hidden_out");
+    for (const port of part.inputs) if (!inside.has(port.name)) inputs.set(port.name, port);
+    for (const { name } of part.outputs)
+      if (name === "hidden_out" || isInner(name)) inside.add(name === "hidden_out" ? "hidden" : name);
   }
   return [...inputs.values()];
 }
@@ -132,7 +133,12 @@ function segmentInputs(parts: ChainPart[]): Port[] {
 /** The last `hidden_out` leaves even beside q, k, v: it is the residual that the attention (out) part adds to. */
 function segmentOutputs(parts: ChainPart[]): Port[] {
   const outputs = new Map(parts.flatMap((part) => part.outputs.map((port) => [port.name, port] as const)));
-  return [...outputs.values()];
+  const live = new Set(parts.at(-1)!.cut?.live.map(({ name }) => name));
+  return [...outputs.values()].filter(({ name }) => !isInner(name) || live.has(name));
+}
+
+function isInner(name: string): boolean {
+  return name.startsWith("~");
 }
 
 function bytesOf(segments: Segment[]): number {

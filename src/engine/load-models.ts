@@ -1,5 +1,6 @@
 import { keyValueBytesPerToken, type BlockChain, type Chain, type OpaqueChain } from "../chain/chain.ts";
 import { planChains } from "../chain/plan.ts";
+import { refineChains } from "../chain/refine-chains.ts";
 import { stateKey } from "../chain/state-key.ts";
 import { resolveChain, type BlockSource } from "../chain/resolve-chain.ts";
 import { BlockllmError } from "../support/errors.ts";
@@ -29,7 +30,7 @@ export async function loadModels(
   const blockChains = chains.filter((chain): chain is BlockChain => chain.kind === "blocks");
   const opaqueChains = chains.filter((chain): chain is OpaqueChain => chain.kind === "opaque");
   await verifyBlobs(source, chains);
-  const plan = planChains(blockChains);
+  const plan = planChains((await refineChains(blockChains, source)).chains);
 
   const executors = new Map<string, Executor>();
   const shared = await ChainExecutor.load(plan, source, config);

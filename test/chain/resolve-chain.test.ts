@@ -1,6 +1,6 @@
 import { Readable } from "node:stream";
 import { expect, test } from "vitest";
-import type { BlockDocument, CoreSpec, Digest, Port, PortName } from "../../src/blocks/block.ts";
+import type { BlockDocument, CoreSpec, Digest, Port, InnerPortName, PortName } from "../../src/blocks/block.ts";
 import { resolveChain, type BlockSource } from "../../src/chain/resolve-chain.ts";
 import type { ChainEntry, ModelDocument } from "../../src/store/model-document.ts";
 
@@ -16,7 +16,7 @@ const CORE: CoreSpec = {
   sinks: null,
 };
 
-type Ports = Partial<Record<PortName, number>>;
+type Ports = Partial<Record<Exclude<PortName, InnerPortName>, number>>;
 
 function part(role: "main" | "in" | "out", inputs: Ports, outputs: Ports): BlockDocument["parts"][number] {
   const ports = (given: Ports): Port[] =>

@@ -31,6 +31,8 @@ export interface TinyModel {
     weights: ("in/q0" | "in/v" | "out/projected" | "main/down")[];
     spread?: number;
   };
+  /** Weights that are others in every layer and in the head, "part/weight": equal seeds are equal weights in equal places. */
+  changed?: { seed: number; weights: string[] };
   shape?: Partial<TinyShape>;
   /** false, for whole models only: queries and keys are not rotated, and no cos and sin are fed. */
   rotary?: boolean;
@@ -79,10 +81,12 @@ export async function putTinyModel(repository: Repository, model: TinyModel): Pr
   await put("embedding", null, await storeBlock(repository, "embedding", [embeddingPart(shape, seed)], shape));
   for (const [layer, layerSeed] of model.layers.entries()) {
     const attention = [attentionInPart(shape, layerSeed), attentionOutPart(shape, layerSeed)];
-    await put("attention", layer, await storeBlock(repository, "attention", attention, shape));
-    await put("mlp", layer, await storeBlock(repository, "mlp", [mlpPart(shape, layerSeed)], shape));
+    const changed = (part: Part) => changeWeights(part, model, layer);
+    await put("attention", layer, await storeBlock(repository, "attention", attention.map(changed), shape));
+    await put("mlp", layer, await storeBlock(repository, "mlp", [changed(mlpPart(shape, layerSeed))], shape));
   }
-  await put("head", null, await storeBlock(repository, "head", [headPart(shape, seed)], shape));
+  const head = changeWeights(headPart(shape, seed), model, -1);
+  await put("head", null, await storeBlock(repository, "head", [head], shape));
   const document: ModelDocument = {
     version: 1,
     exporter: "test",
@@ -103,6 +107,15 @@ export async function putTinyModel(repository: Repository, model: TinyModel): Pr
   };
   await repository.putModel(model.name, document);
   return document;
+}
+
+function changeWeights(part: Part, { changed }: TinyModel, layer: number): Part {
+  for (const [name, { dims, values }] of part.weights) {
+    if (!changed?.weights.includes(`${part.role}/${name.replace(".weight", "")}`)) continue;
+    const others = randomValues(values.length, changed.seed + layer * 1000 + name.length / 100, 0.2);
+    part.weights.set(name, { dims, values: dims.length === 1 ? others.map((value) => 1 + value) : others });
+  }
+  return part;
 }
 
 async function putAdapter(

@@ -199,6 +199,7 @@ export class ChainExecutor implements Executor {
     for (const port of segment.outputs) {
       const rows = outputs[port.name]!.data as Float32Array;
       if (port.name === "hidden_out") step.values.put("hidden", port.width, ranges, rows);
+      if (port.name.startsWith("~")) step.values.put(port.name, port.width, ranges, rows);
       if (port.name === "logits") handOutLogits(rows, port.width, { standing, logits: step.logits });
     }
     if (outputs["q"]) await this.#runCores(outputs, standing, step);

@@ -1,5 +1,7 @@
 import { basename, dirname } from "node:path";
 import { attachFactors } from "../../chain/attach-factors.ts";
+import { type ChainPart, storedGraph } from "../../chain/chain.ts";
+import { cutPart } from "../../chain/cut-part.ts";
 import { fuseParts } from "../../chain/fuse-parts.ts";
 import type { Segment } from "../../chain/plan.ts";
 import type { BlockSource } from "../../chain/resolve-chain.ts";
@@ -10,7 +12,7 @@ import { stackFactors } from "./stack-factors.ts";
 export interface SegmentModel {
   /** The segment as one graph. Where it is a single part that no adapter adds to, that part itself. */
   model: OnnxModel;
-  /** Its parts as they are stored. */
+  /** Its parts as they are stored, or the nodes of them that it runs. */
   plain: OnnxModel[];
   /** Where the weights that `model` names lie. */
   folder: string;
@@ -18,10 +20,16 @@ export interface SegmentModel {
 
 /** Joins a segment's parts and what adapters add to them. Weights stay on disk. */
 export async function readSegment(segment: Segment, source: BlockSource): Promise<SegmentModel> {
-  const paths = segment.parts.map((part) => source.blobs.path(part.graph));
-  const plain = await Promise.all(paths.map(readModel));
+  const plain = await Promise.all(segment.parts.map(async (part) => readPart(part, source)));
   const parts = await Promise.all(plain.map(async (part, at) => withAdapters(part, { segment, at }, source)));
-  return { model: parts.length === 1 ? parts[0]! : fuseParts(parts), plain, folder: dirname(paths[0]!) };
+  const outputs = new Set<string>(segment.outputs.map(({ name }) => name));
+  const model = parts.length === 1 ? parts[0]! : fuseParts(parts, (port) => outputs.has(port));
+  return { model, plain, folder: dirname(source.blobs.path(storedGraph(segment.parts[0]!))) };
+}
+
+async function readPart(part: ChainPart, source: BlockSource): Promise<OnnxModel> {
+  const stored = await readModel(source.blobs.path(storedGraph(part)));
+  return part.cut === undefined ? stored : cutPart(stored, part.cut.whole, part.cut).model;
 }
 
 /** Weights by the name of their file, for `writeModel`; null: bytes that lie inside the graph. */

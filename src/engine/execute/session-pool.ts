@@ -60,7 +60,7 @@ async function loadSegment(segment: Segment, source: BlockSource, threads: numbe
   const { model: read, plain, folder } = await readSegment(segment, source);
   const rowInvariant = plain.every(isRowInvariant);
   const model = packProjections(read);
-  if (plain.length === 1 && model === plain[0]) {
+  if (plain.length === 1 && model === plain[0] && segment.parts[0]!.cut === undefined) {
     const path = source.blobs.path(segment.parts[0]!.graph);
     return { session: await InferenceSession.create(path, runtimeOptions(threads)), rowInvariant };
   }

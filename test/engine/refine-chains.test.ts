@@ -1,0 +1,114 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { BlockChain } from "../../src/chain/chain.ts";
+import { planChains } from "../../src/chain/plan.ts";
+import { refineChains } from "../../src/chain/refine-chains.ts";
+import { resolveChain } from "../../src/chain/resolve-chain.ts";
+import { ChainExecutor } from "../../src/engine/execute/chain-executor.ts";
+import { temporaryRepository, type TemporaryRepository } from "./temporary-repository.ts";
+import { TINY, type TinyModel } from "./tiny-model.ts";
+
+const LAYERS = [10, 11];
+const MODELS: TinyModel[] = [
+  { name: "base", layers: LAYERS },
+  { name: "down", layers: LAYERS, changed: { seed: 1, weights: ["main/down"] } },
+  { name: "up", layers: LAYERS, changed: { seed: 2, weights: ["main/up"] } },
+  { name: "norms", layers: LAYERS, changed: { seed: 3, weights: ["main/normal", "in/normal"] } },
+  { name: "queries", layers: LAYERS, changed: { seed: 4, weights: ["in/q0", "in/v"] } },
+  { name: "keys", layers: LAYERS, changed: { seed: 5, weights: ["in/k0"] } },
+  { name: "other", layers: [20, 21], embeddingSeed: 2 },
+  {
+    name: "adapted",
+    layers: LAYERS,
+    embeddingSeed: 3,
+    changed: { seed: 6, weights: ["out/projected"] },
+    adapter: { seed: 7, rank: 2, weights: ["out/projected"] },
+  },
+];
+/** The norms of all heads are equal: what that would save. */
+const NORM_BYTES = 4 * TINY.hidden;
+const PROMPT = Array.from({ length: 9 }, (_, at) => (at * 37 + 11) % TINY.vocab);
+
+let source: TemporaryRepository;
+beforeAll(async () => (source = await temporaryRepository(MODELS)));
+afterAll(async () => source.remove());
+
+async function chainsOf(...names: string[]): Promise<BlockChain[]> {
+  return (await Promise.all(names.map((name) => resolveChain(source.repository, name)))) as BlockChain[];
+}
+
+describe("refineChains", () => {
+  it("cuts where one projection differs, and nowhere else", async () => {
+    const { refinements } = await refineChains(await chainsOf("base", "down"), source.repository, 0);
+    const [front, last] = [["normal.weight", "gate.weight", "up.weight"], ["down.weight"]];
+    expect(refinements).toMatchObject(
+      [0, 1].map((layer) => ({ place: `mlp of layer ${layer}`, models: ["base", "down"], runs: [front, last] })),
+    );
+    const { hidden, mlp } = TINY;
+    expect(refinements[0]!.saved_bytes).toBe(4 * (hidden + 2 * hidden * mlp));
+    expect(refinements[0]!.more_sessions).toBe(1);
+  });
+
+  it("leaves parts whole that save less than a session costs", async () => {
+    const chains = await chainsOf("base", "down");
+    const { hidden, mlp } = TINY;
+    const saving = 4 * (hidden + 2 * hidden * mlp);
+    expect((await refineChains(chains, source.repository, saving - 1)).refinements).toHaveLength(2);
+    expect(await refineChains(chains, source.repository, saving)).toEqual({ chains, refinements: [] });
+  });
+
+  it("leaves models alone that have nothing in common, and one alone", async () => {
+    const chains = await chainsOf("base", "other");
+    expect(await refineChains(chains, source.repository, NORM_BYTES)).toEqual({ chains, refinements: [] });
+    expect((await refineChains(await chainsOf("down"), source.repository, 0)).refinements).toEqual([]);
+  });
+
+  it("leaves parts whole that an adapter adds to", async () => {
+    const { refinements } = await refineChains(
+      await chainsOf("base", "down", "adapted"),
+      source.repository,
+      NORM_BYTES,
+    );
+    expect(refinements.map(({ place }) => place)).toEqual(["mlp of layer 0", "mlp of layer 1"]);
+  });
+
+  it("loads what models have in common once", async () => {
+    const names = MODELS.map(({ name }) => name);
+    const chains = await chainsOf(...names);
+    const loaded = (planned: BlockChain[]) => planChains(planned).segments.reduce((sum, { bytes }) => sum + bytes, 0);
+    const { chains: refined, refinements } = await refineChains(chains, source.repository, 0);
+    const saved = refinements.reduce((sum, { saved_bytes }) => sum + saved_bytes, 0);
+    expect(saved).toBeGreaterThan(50_000);
+    // Graphs are counted, too, and those of runs together are a little larger.
+    expect(loaded(chains) - loaded(refined)).toBeGreaterThan(saved * 0.8);
+  });
+
+  it("computes bit for bit what every model computes alone", async () => {
+    const names = MODELS.map(({ name }) => name);
+    const { chains } = await refineChains(await chainsOf(...names), source.repository, 0);
+    const together = await answer(chains);
+    for (const [at, chain] of (await chainsOf(...names)).entries()) {
+      const [alone] = await answer([chain]);
+      const wrong = alone!.findIndex((logit, place) => !Object.is(logit, together[at]![place]));
+      expect({ name: chain.name, wrong, logits: together[at]!.length }).toEqual({
+        name: chain.name,
+        wrong: -1,
+        logits: (PROMPT.length + 1) * TINY.vocab,
+      });
+    }
+  });
+});
+
+/** Every model's logits of the prompt and of one more token, all models in the same two batches. */
+async function answer(chains: BlockChain[]): Promise<number[][]> {
+  const executor = await ChainExecutor.load(planChains(chains), source.repository, 1);
+  for (const [sequence, { name }] of chains.entries()) executor.open(sequence, { model: name, maxTokens: 32 });
+  const item = { logits: "all" as const, stepwise: false };
+  const prompts = await executor.execute(
+    chains.map((_, sequence) => ({ ...item, sequence, tokens: PROMPT, start: 0 })),
+  );
+  const next = await executor.execute(
+    chains.map((_, sequence) => ({ ...item, sequence, tokens: [5], start: PROMPT.length })),
+  );
+  await executor.close();
+  return chains.map((_, at) => [...prompts[at]!, ...next[at]!]);
+}
