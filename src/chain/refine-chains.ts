@@ -8,9 +8,9 @@ import { cutPart, cutPositions } from "./cut-part.ts";
 import type { BlockSource } from "./resolve-chain.ts";
 
 /**
- * Bytes of weights that one more runtime session has to save. A call costs about 15 µs, in which 2 cores read some 0.3 MB
- * of weights, and a session takes about 0.3 MB by itself (`npx tsx bench/session-cost.ts`); doubled, since calls cost
- * every tenant and bytes only the machine.
+ * Bytes of weights that one more runtime session has to save. A call takes 13.5 µs, in which a projection reads 0.33 MB of
+ * weights, and a session 0.17 MB by itself (`npm run bench:granularity`); twice that, since calls cost every tenant and
+ * bytes only the machine.
  */
 export const SESSION_COST = 1 << 20;
 

@@ -1,4 +1,4 @@
-import type { Chain } from "./chain.ts";
+import type { BlockChain, Chain } from "./chain.ts";
 import { planChains } from "./plan.ts";
 
 /** Memory for weights, as `serve` loads them. */
@@ -12,9 +12,9 @@ export interface ServingBytes {
   per_model: { name: string; bytes: number }[];
 }
 
-/** What serving these models together and apart takes. Keys and values of sequences come on top of both. */
-export function servingBytes(chains: Chain[]): ServingBytes {
-  const together = planChains(chains.filter((chain) => chain.kind === "blocks"));
+/** What serving these models together (as `refined`, see refine-chains.ts) and apart takes. Keys and values come on top of both. */
+export function servingBytes(chains: Chain[], refined: BlockChain[]): ServingBytes {
+  const together = planChains(refined);
   const opaque = chains.filter((chain) => chain.kind === "opaque");
   const per_model = chains.map((chain) => ({ name: chain.name, bytes: chainBytes(chain) }));
   return {
