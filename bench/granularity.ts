@@ -97,7 +97,7 @@ async function measureSide({ folder, models, sessionCost }: Side): Promise<Measu
   const resolved = (await Promise.all(models.map((name) => resolveChain(repository, name)))) as BlockChain[];
   const chains = sessionCost === null ? resolved : (await refineChains(resolved, repository, sessionCost)).chains;
   const plan = planChains(chains);
-  const executor = await ChainExecutor.load(plan, repository, 2);
+  const executor = await ChainExecutor.load(plan, repository, { threads: 2, solo: "off" });
   const sequences = models.flatMap((model, at) => [2 * at, 2 * at + 1].map((sequence) => ({ model, sequence })));
   for (const { model, sequence } of sequences) executor.open(sequence, { model, maxTokens: 128 });
   const step = async (numbers: number[], start: number) => {

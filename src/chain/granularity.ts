@@ -19,7 +19,9 @@ interface ModelBlocks {
 
 /** For every layer, from where the models really differ. */
 export function chooseGranularity(models: ModelBlocks[], refinements: Refinement[]): LayerGranularity[] {
-  const layers = new Set(models.flatMap(({ blocks }) => blocks.flatMap(({ layer }) => (layer === null ? [] : [layer]))));
+  const layers = new Set(
+    models.flatMap(({ blocks }) => blocks.flatMap(({ layer }) => (layer === null ? [] : [layer]))),
+  );
   return [...layers]
     .toSorted((a, b) => a - b)
     .map((layer) => {

@@ -40,12 +40,7 @@ export async function refineChains(
   const refinements: Refinement[] = [];
   const cuts = new Map<ChainPart, ChainPart[]>();
   for (const uses of comparableParts(chains)) {
-    const structures = new Map<Digest, { model: OnnxModel; structure: Digest }>();
-    for (const { part } of uses) {
-      if (structures.has(part.graph)) continue;
-      const model = await readModel(source.blobs.path(storedGraph(part)));
-      structures.set(part.graph, { model, structure: structureOf(model) });
-    }
+    const structures = await readStructures(uses, source);
     for (const alike of groupBy(uses, ({ part }) => structures.get(part.graph)!.structure)) {
       const { model, structure } = structures.get(alike[0]!.part.graph)!;
       const positions = chooseCuts(model, { uses: alike, sessionCost });
@@ -59,6 +54,18 @@ export async function refineChains(
     step.kind === "core" ? [step] : (cuts.get(step.part) ?? [step.part]).map((part) => ({ kind: "part", part }));
   const refined = chains.map((chain) => ({ ...chain, steps: chain.steps.flatMap(refine) }));
   return { chains: refined, refinements };
+}
+
+type Structures = Map<Digest, { model: OnnxModel; structure: Digest }>;
+
+async function readStructures(uses: PartUse[], source: BlockSource): Promise<Structures> {
+  const structures: Structures = new Map();
+  for (const { part } of uses) {
+    if (structures.has(part.graph)) continue;
+    const model = await readModel(source.blobs.path(storedGraph(part)));
+    structures.set(part.graph, { model, structure: structureOf(model) });
+  }
+  return structures;
 }
 
 /** A part where a chain uses it. */

@@ -1,5 +1,7 @@
-import type { BlockChain, Chain } from "./chain.ts";
+import type { Chain } from "./chain.ts";
 import { planChains } from "./plan.ts";
+import { refineChains, type Refinement } from "./refine-chains.ts";
+import type { BlockSource } from "./resolve-chain.ts";
 
 /** Memory for weights, as `serve` loads them. */
 export interface ServingBytes {
@@ -9,11 +11,15 @@ export interface ServingBytes {
   separate_bytes: number;
   /** Runtime sessions of the shared process: each is one call per step of those that go through it. */
   sessions: number;
+  /** Parts that are cut finer than they are stored. */
+  cuts: Refinement[];
   per_model: { name: string; bytes: number }[];
 }
 
-/** What serving these models together (as `refined`, see refine-chains.ts) and apart takes. Keys and values come on top of both. */
-export function servingBytes(chains: Chain[], refined: BlockChain[]): ServingBytes {
+/** What serving these models together and apart takes. Keys and values of sequences come on top of both. */
+export async function servingBytes(chains: Chain[], source: BlockSource): Promise<ServingBytes> {
+  const blockChains = chains.filter((chain) => chain.kind === "blocks");
+  const { chains: refined, refinements } = await refineChains(blockChains, source);
   const together = planChains(refined);
   const opaque = chains.filter((chain) => chain.kind === "opaque");
   const per_model = chains.map((chain) => ({ name: chain.name, bytes: chainBytes(chain) }));
@@ -21,6 +27,7 @@ export function servingBytes(chains: Chain[], refined: BlockChain[]): ServingByt
     shared_bytes: sum(together.segments) + sum(opaque.map((chain) => ({ bytes: chainBytes(chain) }))),
     separate_bytes: sum(per_model),
     sessions: together.segments.length + opaque.length,
+    cuts: refinements,
     per_model,
   };
 }

@@ -93,7 +93,7 @@ export async function servingOf(
 ): Promise<ServingBytes> {
   const chains = [];
   for (const { name } of per_model) chains.push(await resolveChain(repository, name));
-  return servingBytes(chains);
+  return await servingBytes(chains, repository);
 }
 
 function refuseSeveral({ apply: applies, undo, exactOnly }: ChangeOptions): void {

@@ -1,9 +1,15 @@
+import { dirname } from "node:path";
+import { InferenceSession, Tensor } from "onnxruntime-node";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { BlockChain } from "../../src/chain/chain.ts";
 import { planChains } from "../../src/chain/plan.ts";
 import { refineChains } from "../../src/chain/refine-chains.ts";
 import { resolveChain } from "../../src/chain/resolve-chain.ts";
 import { ChainExecutor } from "../../src/engine/execute/chain-executor.ts";
+import { weightPlace } from "../../src/engine/execute/read-segment.ts";
+import { runtimeOptions } from "../../src/engine/execute/runtime-options.ts";
+import { soloGraph } from "../../src/engine/execute/solo-graph.ts";
+import { writeModel } from "../../src/onnx/write-model.ts";
 import { temporaryRepository, type TemporaryRepository } from "./temporary-repository.ts";
 import { TINY, type TinyModel } from "./tiny-model.ts";
 
@@ -82,6 +88,13 @@ describe("refineChains", () => {
     expect(loaded(chains) - loaded(refined)).toBeGreaterThan(saved * 0.8);
   });
 
+  it("is one graph all the same where a model decodes alone", async () => {
+    const whole = await chainsOf("base", "down", "queries");
+    const { chains, refinements } = await refineChains(whole, source.repository, 0);
+    expect(refinements).toHaveLength(4);
+    for (const [at, chain] of chains.entries()) expect(await decodeAlone(chain)).toEqual(await decodeAlone(whole[at]!));
+  });
+
   it("computes bit for bit what every model computes alone", async () => {
     const names = MODELS.map(({ name }) => name);
     const { chains } = await refineChains(await chainsOf(...names), source.repository, 0);
@@ -98,9 +111,37 @@ describe("refineChains", () => {
   });
 });
 
+/** One step of a chain as one graph, after three tokens. */
+async function decodeAlone(chain: BlockChain): Promise<Float32Array> {
+  const rotations = chain.steps.flatMap((step) => (step.kind === "part" && step.part.rotary ? [step.part.rotary] : []));
+  const model = await soloGraph(chain, rotations.slice(0, 1), source.repository);
+  const folder = dirname(source.repository.blobs.path(chain.document.chain[0]!.digest));
+  const session = await InferenceSession.create(writeModel(model, weightPlace), runtimeOptions(1, folder));
+  const past = 3;
+  const feeds = model.graph.inputs.map(({ name, dtype, dims }): [string, Tensor] => {
+    if (dtype === "int64")
+      return [
+        name,
+        new Tensor(
+          "int64",
+          [BigInt(name === "ids" ? 7 : past + 1)],
+          dims!.map(() => 1),
+        ),
+      ];
+    const shape = dims!.map((dim) => (typeof dim === "number" ? dim : String(dim).startsWith("past") ? past : 1));
+    const values = Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, at) =>
+      Math.sin(at + name.length),
+    );
+    return [name, new Tensor("float32", values, shape)];
+  });
+  const outputs = await session.run(Object.fromEntries(feeds));
+  await session.release();
+  return outputs["logits"]!.data as Float32Array;
+}
+
 /** Every model's logits of the prompt and of one more token, all models in the same two batches. */
 async function answer(chains: BlockChain[]): Promise<number[][]> {
-  const executor = await ChainExecutor.load(planChains(chains), source.repository, 1);
+  const executor = await ChainExecutor.load(planChains(chains), source.repository, { threads: 1, solo: "off" });
   for (const [sequence, { name }] of chains.entries()) executor.open(sequence, { model: name, maxTokens: 32 });
   const item = { logits: "all" as const, stepwise: false };
   const prompts = await executor.execute(

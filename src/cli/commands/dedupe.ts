@@ -1,3 +1,4 @@
+import { chooseGranularity, type LayerGranularity } from "../../chain/granularity.ts";
 import type { ServingBytes } from "../../chain/serving-bytes.ts";
 import { openRepository } from "../../store/open-repository.ts";
 import { swapBlocks } from "../../engine/evaluate/swapped-chain.ts";
@@ -23,6 +24,7 @@ import {
 import { renderReport } from "../output/html/report.ts";
 import { printApplied, printUndone } from "../output/applied.ts";
 import { printEquivalent } from "../output/equivalent.ts";
+import { printGranularity } from "../output/granularity.ts";
 import { printSharing } from "../output/sharing.ts";
 import { printTiers } from "../output/tiers.ts";
 import { commaSeparated, realNumber } from "../parse-values.ts";
@@ -41,6 +43,7 @@ export interface Dedupe extends Omit<TieredReport, "pairs" | "tiers">, SharingCh
   /** What was measured about blocks that behave alike; absent where nobody asked. */
   equivalent?: EquivalentReport;
   serving: ServingBytes;
+  granularity: LayerGranularity[];
   gate?: Gate;
 }
 
@@ -112,7 +115,8 @@ export const dedupeCommand = defineCommand<DedupeOptions, Dedupe>({
     });
     if (sought.length > 0) progress.succeed(`compared ${report.blocks} blocks`);
     const serving = await servingOf(repository, report);
-    const value: Dedupe = { ...withEquivalent(report, found, change), ...change, serving };
+    const granularity = chooseGranularity(report.per_model, serving.cuts);
+    const value: Dedupe = { ...withEquivalent(report, found, change), ...change, serving, granularity };
     const gate = judgeGate(value, options);
     if (gate !== null) value.gate = gate;
     if (page !== undefined) {
@@ -122,7 +126,13 @@ export const dedupeCommand = defineCommand<DedupeOptions, Dedupe>({
     return value;
   },
   print: (report) =>
-    [printSharing(report), ...printTiers(report), ...printEquivalent(report), ...printChange(report)].join("\n"),
+    [
+      printSharing(report),
+      ...printGranularity(report),
+      ...printTiers(report),
+      ...printEquivalent(report),
+      ...printChange(report),
+    ].join("\n"),
   verdict: gateVerdict,
 });
 
@@ -131,7 +141,7 @@ function withEquivalent(
   report: TieredReport,
   found: EquivalentTier,
   { applied }: SharingChange,
-): Omit<Dedupe, "serving"> {
+): Omit<Dedupe, "serving" | "granularity"> {
   const { equivalent: done } = report.tiers;
   if (found.findings === null) {
     const { unavailable } = found;

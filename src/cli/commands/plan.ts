@@ -1,5 +1,6 @@
 import { type Chain, keyValueBytesPerToken } from "../../chain/chain.ts";
 import { planChains, type Plan } from "../../chain/plan.ts";
+import { refineChains } from "../../chain/refine-chains.ts";
 import { resolveChain } from "../../chain/resolve-chain.ts";
 import { openRepository } from "../../store/open-repository.ts";
 import { BlockllmError } from "../../support/errors.ts";
@@ -39,13 +40,16 @@ export const planCommand = defineCommand<PlanOptions, PlanReport>({
     const names = options.models ?? (await repository.listModels()).map(({ name }) => name);
     const chains = [];
     for (const name of names) chains.push(await resolveChain(repository, name));
-    return report(chains, options.memory);
+    const { chains: refined } = await refineChains(
+      chains.filter((chain) => chain.kind === "blocks"),
+      repository,
+    );
+    return report(chains, planChains(refined), options.memory);
   },
   print: (plan) => [printModels(plan), "", printSums(plan)].join("\n"),
 });
 
-function report(chains: Chain[], memory: number | undefined): PlanReport {
-  const plan = planChains(chains.filter((chain) => chain.kind === "blocks"));
+function report(chains: Chain[], plan: Plan, memory: number | undefined): PlanReport {
   const models = chains.map((chain) => ({
     name: chain.name,
     bytes: weightBytes(chain),

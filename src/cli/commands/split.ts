@@ -27,7 +27,7 @@ export const splitCommand = defineCommand<SplitOptions, Split>({
     { flags: "--as <tag>", help: "tag, where several versions of one name are kept (default: latest)" },
     {
       flags: "--granularity <how>",
-      help: "module: attention and MLP are blocks of their own; layer: one block per layer; auto: module",
+      help: "blocks of attention and MLP (module) or of layers (layer); auto: module, and serving joins or cuts as models differ",
       parse: oneOf("--granularity", ["auto", "module", "layer"]),
     },
     { flags: "--adapter <file>", help: "the .onnx_adapter to bind (default: the only one beside the graph)" },

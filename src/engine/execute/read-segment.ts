@@ -27,7 +27,8 @@ export async function readSegment(segment: Segment, source: BlockSource): Promis
   return { model, plain, folder: dirname(source.blobs.path(storedGraph(segment.parts[0]!))) };
 }
 
-async function readPart(part: ChainPart, source: BlockSource): Promise<OnnxModel> {
+/** A part as it is stored, or the nodes of it that it runs. */
+export async function readPart(part: ChainPart, source: BlockSource): Promise<OnnxModel> {
   const stored = await readModel(source.blobs.path(storedGraph(part)));
   return part.cut === undefined ? stored : cutPart(stored, part.cut.whole, part.cut).model;
 }

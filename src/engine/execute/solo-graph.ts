@@ -5,8 +5,8 @@ import { fuseParts } from "../../chain/fuse-parts.ts";
 import { packProjections } from "../../chain/pack-projections.ts";
 import type { BlockSource } from "../../chain/resolve-chain.ts";
 import type { GraphNode, OnnxModel } from "../../onnx/model.ts";
-import { readModel } from "../../onnx/read-model.ts";
 import { coreNode, rows } from "./core-model.ts";
+import { readPart } from "./read-segment.ts";
 import { stackFactors } from "./stack-factors.ts";
 
 /**
@@ -22,7 +22,7 @@ export async function soloGraph(
   const parts: OnnxModel[] = [];
   for (const step of chain.steps) {
     if (step.kind === "core") parts.push(corePart(step.core, step.layer));
-    else parts.push(await readPart(step.part, { rotations, source }));
+    else parts.push(await readTurned(step.part, { rotations, source }));
   }
   return packProjections(fuseParts(parts, (port) => port === "logits" || /^(keys|values)\./.test(port)));
 }
@@ -32,11 +32,11 @@ export function runsSolo({ cores }: BlockChain): boolean {
   return cores.every(({ alibiSlopes, sinks }) => !alibiSlopes && !sinks);
 }
 
-async function readPart(
+async function readTurned(
   part: ChainPart,
   { rotations, source }: { rotations: readonly RotarySpec[]; source: BlockSource },
 ): Promise<OnnxModel> {
-  const plain = await readModel(source.blobs.path(part.graph));
+  const plain = await readPart(part, source);
   // Side by side with nothing, and padded as beside others: the columns need no choice.
   const factors = (await stackFactors([part.factors], source.blobs)).map(({ weight, down, up }) => ({
     weight,

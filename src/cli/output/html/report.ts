@@ -2,6 +2,7 @@ import type { Dedupe } from "../../commands/dedupe.ts";
 import { formatCount } from "../format.ts";
 import { renderFirstScreen } from "./first-screen.ts";
 import { renderGates } from "./gates.ts";
+import { renderGranularity } from "./granularity.ts";
 import { layOutMap, renderHeatmap, renderLegend } from "./heatmap.ts";
 import { html } from "./markup.ts";
 import { renderModels } from "./model-table.ts";
@@ -38,7 +39,7 @@ export function renderReport(measured: Dedupe, { madeAt }: { madeAt: Date }): st
             ${renderMatrix(value, likeness)}
             <div class="details" id="couple-details" aria-live="polite"></div>
           </section>
-          ${renderQuality(value)}
+          ${renderQuality(value)} ${renderGranularity(value)}
           <section>
             <h2>Models</h2>
             ${renderModels(value, view, likeness)}

@@ -222,7 +222,8 @@ export class WebgpuExecutor implements Executor {
     for (const { name, width } of segment.outputs) {
       const tensor = outputs[name]!;
       const free = (): void => tensor.dispose();
-      if (name === "hidden_out") step.values.put({ port: "hidden", width }, { tensor, free }, { rows, places });
+      const port = name === "hidden_out" ? "hidden" : name.startsWith("~") ? name : null;
+      if (port !== null) step.values.put({ port, width }, { tensor, free }, { rows, places });
       if (name === "logits") handOutLogits(tensor.data as Float32Array, width, { standing, logits: step.logits });
     }
     if (outputs["q"]) await this.#runCores(outputs, standing, step);

@@ -141,6 +141,7 @@ describe("how many models fit", () => {
             shared_bytes,
             separate_bytes,
             sessions: 1,
+            cuts: [],
             per_model: Array.from({ length: count }, (_, at) => ({ name: String(at), bytes: one })),
           })!;
           expect(modelsThatFit(fit, separate_bytes).apart).toBe(count);
