@@ -19,28 +19,36 @@ export interface GeneratedModel {
   bytes: number;
 }
 
+/** What a fine-tune of the base changed. The head is tied: who trains it trains the embedding. */
+export type Tenant = "base" | "lora" | "last-layers" | "head" | "full";
+
+/** One of each kind that the mix of a company has, in the proportions of the goals. */
+export const EIGHT_TENANTS: Tenant[] = ["base", "lora", "lora", "lora", "last-layers", "last-layers", "head", "full"];
+
+const LAST_LAYERS = 3;
+const LORA_RANK = 8;
+
 /**
- * Fine-tunes of one base that never was trained: `count` whole models of which the first `sharedLayers` layers,
- * embedding and head are equal and the rest is each one's own. Every model is a full copy on disk, as customers bring
- * them. Throws before writing where the disk is too small for them and for their repository.
+ * Fine-tunes of one base that never was trained. Every model is a full copy on disk, as customers bring them; LoRAs are
+ * merged. Throws before writing where the disk is too small for them and for their repository.
  */
 export async function makeModels(
   root: string,
-  { shapes, count, sharedLayers }: { shapes: Shapes; count: number; sharedLayers: number },
+  { shapes, tenants }: { shapes: Shapes; tenants: readonly Tenant[] },
 ): Promise<GeneratedModel[]> {
   const placed = placeWeights(weightShapes(shapes));
   const bytes = placed.reduce((sum, { shape }) => sum + byteLength(shape), 0);
-  await checkSpace(root, bytes * (count + 2));
+  await checkSpace(root, bytes * (tenants.length + 2));
   const models: GeneratedModel[] = [];
-  for (let tenant = 0; tenant < count; tenant++) {
-    const name = `tenant-${tenant}`;
+  for (const [index, tenant] of tenants.entries()) {
+    const name = `tenant-${index}`;
     const folder = join(root, name);
     await mkdir(folder, { recursive: true });
     const data = join(folder, DATA_FILE);
     const first = models[0];
     if (first) await copyFile(join(first.folder, DATA_FILE), data);
-    const own = first ? placed.filter(({ shape }) => (shape.layer ?? 0) >= sharedLayers) : placed;
-    await fillWeights(data, own, { shapes, tenant, sharedLayers });
+    const own = first ? placed.filter(({ shape }) => changes(tenant, shape, shapes)) : placed;
+    await fillWeights(data, own, { shapes, tenant, name });
     const weights = placed.map(({ shape, offset }) => tensorInfo(shape, data, offset));
     const graph = join(folder, "model.onnx");
     await writeFile(graph, writeModel(modelGraph(shapes, weights), placement));
@@ -81,12 +89,35 @@ function placement(tensor: TensorInfo): { location: string; offset: number; leng
 async function fillWeights(
   path: string,
   placed: Placed[],
-  { shapes, tenant, sharedLayers }: { shapes: Shapes; tenant: number; sharedLayers: number },
+  { shapes, tenant, name }: { shapes: Shapes; tenant: Tenant; name: string },
 ): Promise<void> {
-  await using file = await open(path, placed[0]!.offset === 0 ? "w" : "r+");
+  await using file = await open(path, tenant === "base" ? "w" : "r+");
   for (const { shape, offset } of placed) {
-    const owner = (shape.layer ?? 0) < sharedLayers ? "base" : `tenant ${tenant}`;
-    await writeAll(file, valuesOf(shape, shapes, seedOf(`${owner} ${shape.name}`)), offset);
+    const owner = tenant === "base" || tenant === "lora" ? "base" : name;
+    const values = valuesOf(shape, shapes, seedOf(`${owner} ${shape.name}`));
+    if (tenant === "lora") addLowRank(values, shape.dims as [number, number], seedOf(`${name} ${shape.name}`));
+    await writeAll(file, values, offset);
+  }
+}
+
+function changes(tenant: Tenant, { layer, fill }: WeightShape, { layers }: Shapes): boolean {
+  if (tenant === "base" || fill !== "random") return false;
+  if (tenant === "full") return true;
+  if (tenant === "head") return layer === null;
+  return layer !== null && (tenant === "lora" || layer >= layers - LAST_LAYERS);
+}
+
+/** values += down · up, about a tenth of their size. */
+function addLowRank(values: Float32Array, [rows, columns]: [number, number], seed: number): void {
+  const down = fillRandom(new Float32Array(rows * LORA_RANK), seed);
+  const up = fillRandom(new Float32Array(LORA_RANK * columns), seed + 1);
+  for (let row = 0; row < rows; row++) {
+    const change = new Float64Array(columns);
+    for (let rank = 0; rank < LORA_RANK; rank++) {
+      const factor = down[row * LORA_RANK + rank]!;
+      for (let column = 0; column < columns; column++) change[column]! += factor * up[rank * columns + column]!;
+    }
+    for (let column = 0; column < columns; column++) values[row * columns + column]! += change[column]!;
   }
 }
 

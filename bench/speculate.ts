@@ -60,7 +60,7 @@ if (values.json)
 else print(comparisons);
 
 async function measure(folder: string): Promise<Comparison[]> {
-  const [model] = await makeModels(join(folder, "models"), { shapes: SMOLLM2_135M, count: 1, sharedLayers: 0 });
+  const [model] = await makeModels(join(folder, "models"), { shapes: SMOLLM2_135M, tenants: ["base"] });
   const store = await openRepository(join(folder, "blocks"), { create: true });
   await addModel(store, model!.folder);
   const loaded = await loadModels(store, [model!.name], engineConfig({ threads: THREADS }));

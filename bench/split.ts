@@ -40,7 +40,7 @@ interface SplitReport {
 }
 
 async function measureSplit(folder: string, repeats: number): Promise<SplitReport> {
-  const [model] = await makeModels(join(folder, "models"), { shapes: SMOLLM2_135M, count: 1, sharedLayers: 30 });
+  const [model] = await makeModels(join(folder, "models"), { shapes: SMOLLM2_135M, tenants: ["base"] });
   const data = (model!.weights[0]!.data as { path: string }).path;
   const repository = join(folder, "blocks");
   const common = { folder: dirname(data), data, repository };
