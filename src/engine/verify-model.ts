@@ -163,7 +163,7 @@ function indexOfMost(values: Float32Array): number {
 }
 
 /** Three lists, the longest beyond one prefill chunk, of tokens spread over the vocabulary; the same every time. */
-function defaultPrompts(vocabulary: number, contextLength: number | null): number[][] {
+export function defaultPrompts(vocabulary: number, contextLength: number | null): number[][] {
   const room = Math.max(1, (contextLength ?? Infinity) - GREEDY_TOKENS);
   return [1, 17, 90].map((length, which) =>
     Array.from({ length: Math.min(length, room) }, (_, i) => (7 + which * 1009 + i * 7919) % vocabulary),

@@ -20,7 +20,7 @@ export interface AnswerAccuracy {
 /** null where no right answers are known. */
 export async function answerAccuracy(
   sessions: PartSessions,
-  { model, changed }: { model: MeasuredModel; changed: BlockedChain },
+  { model, changed }: { model: Pick<MeasuredModel, "prefillChunk" | "text">; changed: BlockedChain },
   { prompts, signal }: { prompts: readonly AskedPrompt[]; signal?: AbortSignal | undefined },
 ): Promise<AnswerAccuracy | null> {
   const asked = prompts.filter(({ expected }) => expected !== null);

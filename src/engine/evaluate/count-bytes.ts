@@ -4,7 +4,7 @@ import type { Repository, StoredModel } from "../../store/repository.ts";
 import type { Merge } from "./choose-merges.ts";
 import { swapBlocks } from "./swapped-chain.ts";
 
-/** Bytes of the blocks that run in all models together, every blob once, as a function of the merges. */
+/** Bytes of the blocks that run in all models together, documents included, every blob once: a function of the merges. */
 export async function countBytes(
   repository: Repository,
   models: readonly StoredModel[],
@@ -12,10 +12,8 @@ export async function countBytes(
   const blobs = new Map<Digest, [Digest, number][]>();
   for (const { digest } of models.flatMap(({ document }) => document.chain)) {
     const references = blockReferences(await repository.readBlock(digest));
-    blobs.set(
-      digest,
-      references.map(({ digest: blob, size }) => [blob, size]),
-    );
+    const own: [Digest, number] = [digest, await repository.blobs.size(digest)];
+    blobs.set(digest, [own, ...references.map(({ digest: blob, size }): [Digest, number] => [blob, size])]);
   }
   return (merges) => {
     const running = models.flatMap(({ document }) => swapBlocks(document.chain, merges)).map(({ digest }) => digest);

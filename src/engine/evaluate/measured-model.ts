@@ -31,8 +31,8 @@ export interface AskedPrompt {
   answer: number[];
 }
 
-/** Tokens of an answer where the calibration does not say how long one is. */
-const ANSWER_TOKENS = 16;
+/** Tokens of an answer where nobody says how long one is. */
+export const ANSWER_TOKENS = 16;
 /** A right answer may be cut into other tokens than its text by itself. */
 const SPARE_TOKENS = 4;
 const CHOOSING_SHARE = 3;
@@ -43,21 +43,29 @@ export async function prepareModel(
   model: { name: string; document: ModelDocument; text: TextModel },
   { lines, signal }: { lines: readonly CalibrationLine[]; signal?: AbortSignal | undefined },
 ): Promise<MeasuredModel> {
-  const { name, document, text } = model;
-  const chain = await resolveBlocks(sessions.source, model);
-  const prefillChunk = document.precision.includes("dynamic") ? Infinity : engineConfig().prefillChunk;
   const questions = lines.map((line) => encodeLine(line, model));
-  const answers = await answerGreedily(sessions, chain, { questions, prefillChunk, signal });
-  const asked = questions.map((question, at): AskedPrompt => ({ ...question, answer: answers[at]! }));
+  const { asked, ...answering } = await askModel(sessions, model, { questions, signal });
   return {
-    name,
-    document,
-    text,
-    chain,
-    prefillChunk,
+    ...model,
+    ...answering,
     choosing: asked.filter((_, at) => at % CHOOSING_SHARE === 0),
     heldOut: asked.filter((_, at) => at % CHOOSING_SHARE !== 0),
   };
+}
+
+/** A prompt before the model was asked. */
+export type Asking = Omit<AskedPrompt, "answer">;
+
+/** Lets a model answer. Errors: as resolveBlocks. */
+export async function askModel(
+  sessions: PartSessions,
+  model: { name: string; document: ModelDocument },
+  { questions, signal }: { questions: readonly Asking[]; signal?: AbortSignal | undefined },
+): Promise<{ chain: BlockedChain; prefillChunk: number; asked: AskedPrompt[] }> {
+  const chain = await resolveBlocks(sessions.source, model);
+  const prefillChunk = model.document.precision.includes("dynamic") ? Infinity : engineConfig().prefillChunk;
+  const answers = await answerGreedily(sessions, chain, { questions, prefillChunk, signal });
+  return { chain, prefillChunk, asked: questions.map((question, at) => ({ ...question, answer: answers[at]! })) };
 }
 
 /** A prompt with its answer as the model is fed it: after the last token of the answer nothing is asked. */
@@ -70,10 +78,11 @@ export function answerPositions(prompts: readonly AskedPrompt[]): boolean[] {
   return prompts.flatMap((prompt) => sequenceOf(prompt).map((_, at) => at >= prompt.tokens.length - 1));
 }
 
-function encodeLine(
+/** Throws `usage` for a line that does not fit the model. */
+export function encodeLine(
   { question, answer, place }: CalibrationLine,
   { name, document, text }: { name: string; document: ModelDocument; text: TextModel },
-): Omit<AskedPrompt, "answer"> {
+): Asking {
   const tokens = "prompt" in question ? encodePrompt(text, question.prompt) : encodeChat(text, question.messages);
   const limit = answer === null ? ANSWER_TOKENS : text.tokenizer.encode(answer, { plain: true }).length + SPARE_TOKENS;
   const room = document.contextLength ?? Infinity;
