@@ -75,17 +75,32 @@ export function toFloats(bytes: Uint8Array, dtype: ElementType, into?: Float32Ar
 
 let halves: Float32Array | undefined;
 
+/** Four at a time, as below: half the time, since the loop's own checks cost as much as an element (bench/similarity.ts). */
 function fromHalf(codes: Uint16Array, into?: Float32Array): Float32Array {
   const table = (halves ??= Float32Array.from({ length: 0x10000 }, (_, code) => halfToFloat(code)));
   const values = into?.subarray(0, codes.length) ?? new Float32Array(codes.length);
-  for (let i = 0; i < codes.length; i++) values[i] = table[codes[i]!]!;
+  const fours = codes.length - (codes.length % 4);
+  for (let i = 0; i < fours; i += 4) {
+    values[i] = table[codes[i]!]!;
+    values[i + 1] = table[codes[i + 1]!]!;
+    values[i + 2] = table[codes[i + 2]!]!;
+    values[i + 3] = table[codes[i + 3]!]!;
+  }
+  for (let i = fours; i < codes.length; i++) values[i] = table[codes[i]!]!;
   return values;
 }
 
 function fromBfloat16(codes: Uint16Array, into?: Float32Array): Float32Array {
   const values = into?.subarray(0, codes.length) ?? new Float32Array(codes.length);
-  const bits = new Uint32Array(values.buffer, values.byteOffset, codes.length);
-  for (let i = 0; i < codes.length; i++) bits[i] = codes[i]! << 16;
+  const bits = new Int32Array(values.buffer, values.byteOffset, codes.length);
+  const fours = codes.length - (codes.length % 4);
+  for (let i = 0; i < fours; i += 4) {
+    bits[i] = codes[i]! << 16;
+    bits[i + 1] = codes[i + 1]! << 16;
+    bits[i + 2] = codes[i + 2]! << 16;
+    bits[i + 3] = codes[i + 3]! << 16;
+  }
+  for (let i = fours; i < codes.length; i++) bits[i] = codes[i]! << 16;
   return values;
 }
 
