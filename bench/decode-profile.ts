@@ -28,8 +28,8 @@ const input = ownInput() as DecodeInput;
 let spent = noTime();
 timeNativeSessions();
 const config = engineConfig({ threads: input.threads });
-const { executor } = await loadModels(await openRepository(input.repository), input.models, config);
-const sequences = input.models.flatMap((model, index) =>
+const { executor, models } = await loadModels(await openRepository(input.repository), input.models, config);
+const sequences = models.flatMap(({ key: model }, index) =>
   Array.from({ length: input.sequencesEach }, (_, place) => ({ model, number: index * input.sequencesEach + place })),
 );
 let items: BatchItem[] = [];

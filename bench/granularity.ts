@@ -97,8 +97,10 @@ async function measureSide({ folder, models, sessionCost }: Side): Promise<Measu
   const resolved = (await Promise.all(models.map((name) => resolveChain(repository, name)))) as BlockChain[];
   const chains = sessionCost === null ? resolved : (await refineChains(resolved, repository, sessionCost)).chains;
   const plan = planChains(chains);
-  const executor = await ChainExecutor.load(plan, repository, { threads: 2, solo: "off" });
-  const sequences = models.flatMap((model, at) => [2 * at, 2 * at + 1].map((sequence) => ({ model, sequence })));
+  const executor = await ChainExecutor.load(plan, repository, { threads: 2 });
+  const sequences = chains.flatMap(({ key: model }, at) =>
+    [2 * at, 2 * at + 1].map((sequence) => ({ model, sequence })),
+  );
   for (const { model, sequence } of sequences) executor.open(sequence, { model, maxTokens: 128 });
   const step = async (numbers: number[], start: number) => {
     const began = performance.now();

@@ -8,6 +8,8 @@ export type Chain = BlockChain | OpaqueChain;
 export interface BlockChain {
   kind: "blocks";
   name: string;
+  /** A name means other models at other times; equal keys are the same name and the same document. */
+  key: string;
   document: ModelDocument;
   steps: ChainStep[];
   /** The cores of `steps`, by their layer. */
@@ -18,6 +20,7 @@ export interface BlockChain {
 export interface OpaqueChain {
   kind: "opaque";
   name: string;
+  key: string;
   document: ModelDocument;
   part: ChainPart;
   spec: OpaqueSpec;

@@ -1,5 +1,6 @@
 import type { AdapterDocument } from "../blocks/adapter.ts";
 import type { BlockDocument, BlockPart, CoreSpec, Digest, PortName } from "../blocks/block.ts";
+import { digestDocument } from "../fingerprint/digest.ts";
 import type { ChainEntry, ModelDocument } from "../store/model-document.ts";
 import { BlockllmError } from "../support/errors.ts";
 import type { BlockChain, Chain, ChainPart, ChainStep, OpaqueChain } from "./chain.ts";
@@ -27,11 +28,15 @@ export async function resolveChain(source: BlockSource, wanted: string): Promise
   if (document.opaque) return opaqueChain(name, document, blocks);
 
   const steps = document.chain.flatMap((entry, index) => blockSteps(entry, blocks[index]!, adapters[index]!));
-  const chain: BlockChain = { kind: "blocks", name, document, steps: numberCores(steps), cores: [] };
+  const chain: BlockChain = { ...chainHead(name, document), kind: "blocks", steps: numberCores(steps), cores: [] };
   for (const step of chain.steps) if (step.kind === "core") chain.cores.push(step.core);
   checkPorts(chain);
   checkFactors(chain);
   return chain;
+}
+
+function chainHead(name: string, document: ModelDocument): Pick<Chain, "name" | "key" | "document"> {
+  return { name, key: `${name}@${digestDocument(document)}`, document };
 }
 
 function opaqueChain(name: string, document: ModelDocument, blocks: BlockDocument[]): OpaqueChain {
@@ -39,9 +44,8 @@ function opaqueChain(name: string, document: ModelDocument, blocks: BlockDocumen
   const part = block?.parts[0];
   if (!block?.opaque || !part || rest.length > 0) throw invalid(name, "is opaque but has not exactly one opaque block");
   return {
+    ...chainHead(name, document),
     kind: "opaque",
-    name,
-    document,
     part: { ...part, label: "opaque model", rotary: null, factors: [] },
     spec: block.opaque,
   };

@@ -26,7 +26,10 @@ export function checkRequest(request: EngineRequest, models: readonly ServedMode
     throw new BlockllmError(
       "context_length_exceeded",
       `The prompt has ${request.tokens.length} tokens; ${model.name} takes ${model.contextLength} in all, at least 1 of them generated`,
-      { hint: "shorten the prompt" },
+      {
+        hint:
+          model.contextBound === "memory" ? "shorten the prompt, or start with more --memory" : "shorten the prompt",
+      },
     );
   }
   return model;

@@ -56,16 +56,25 @@ export async function startEngineThread(
   }
 }
 
+/** As long as a server that shuts down gives its last answers. */
+const DEFAULT_GRACE_SECONDS = 30;
+
+interface Waiter<Value> {
+  resolve: (value: Value) => void;
+  reject: (error: Error) => void;
+}
+
 /** The main thread's end of a running engine. */
 export class EngineClient {
-  readonly models: readonly ServedModel[];
+  #models: readonly ServedModel[];
   readonly #worker: Worker;
   readonly #waiting: WaitingRoom;
   readonly #requests = new Map<
     number,
     { channel: Channel<EngineEvent>; promptTokens: number; completionTokens: number }
   >();
-  readonly #statsWaiters = new Map<number, { resolve: (stats: EngineStats) => void; reject: (error: Error) => void }>();
+  readonly #statsWaiters = new Map<number, Waiter<EngineStats>>();
+  readonly #changeWaiters = new Map<number, Waiter<readonly ServedModel[]>>();
   readonly #exited: Promise<void>;
   #nextId = 1;
   #refusal: BlockllmError | null = null;
@@ -73,7 +82,7 @@ export class EngineClient {
   #drained: (() => void)[] = [];
 
   constructor(worker: Worker, models: readonly ServedModel[], config: EngineConfig) {
-    this.models = models;
+    this.#models = models;
     this.#worker = worker;
     this.#waiting = new WaitingRoom(config.maxQueue);
     worker.on("message", (message: FromWorker) => this.#receive(message));
@@ -86,11 +95,34 @@ export class EngineClient {
     });
   }
 
+  /** What is served; other lists at other times. */
+  get models(): readonly ServedModel[] {
+    return this.#models;
+  }
+
+  /**
+   * Serves other models from the repository as it now is, without a request being dropped: what both lists have in common
+   * stays loaded, and requests of a model that is taken away or replaced run on with what they began with, for
+   * `graceSeconds` at most. Errors: as startEngine; then everything stays as it is.
+   */
+  changeModels(
+    models: string[] | "all",
+    { graceSeconds = DEFAULT_GRACE_SECONDS } = {},
+  ): Promise<readonly ServedModel[]> {
+    const refusal = this.#gone ?? this.#refusal;
+    if (refusal) return Promise.reject(refusal);
+    const id = this.#nextId++;
+    return new Promise((resolve, reject) => {
+      this.#changeWaiters.set(id, { resolve, reject });
+      this.#post({ type: "change", id, models, graceSeconds });
+    });
+  }
+
   /** Throws at once what checkRequest throws, queue_full, server_draining, or engine_failed after a crash. */
   submit(request: EngineRequest): RunningRequest {
     const refusal = this.#gone ?? this.#refusal;
     if (refusal) throw refusal;
-    checkRequest(request, this.models);
+    checkRequest(request, this.#models);
     const id = this.#nextId++;
     this.#waiting.enter(id, request);
     const cancel = (): void => this.#post({ type: "cancel", id });
@@ -132,6 +164,15 @@ export class EngineClient {
         this.#statsWaiters.get(message.id)?.resolve(message.stats);
         this.#statsWaiters.delete(message.id);
         return;
+      case "changed":
+        this.#models = message.models;
+        this.#changeWaiters.get(message.id)?.resolve(message.models);
+        this.#changeWaiters.delete(message.id);
+        return;
+      case "unchanged":
+        this.#changeWaiters.get(message.id)?.reject(unpackError(message.error));
+        this.#changeWaiters.delete(message.id);
+        return;
       case "failed":
         return this.#fail(message.error.message);
       case "ready":
@@ -162,8 +203,10 @@ export class EngineClient {
       channel.push({ type: "request-end", reason: "error", error, promptTokens, completionTokens });
       this.#finish(id, channel);
     }
-    for (const { reject } of this.#statsWaiters.values()) reject(error);
-    this.#statsWaiters.clear();
+    for (const waiters of [this.#statsWaiters, this.#changeWaiters]) {
+      for (const { reject } of waiters.values()) reject(error);
+      waiters.clear();
+    }
   }
 
   #post(message: ToWorker): void {

@@ -1,11 +1,14 @@
 import { availableParallelism } from "node:os";
 import { BlockllmError } from "../support/errors.ts";
+import { defaultMemoryBytes } from "./memory/machine-memory.ts";
 
 /** Every knob of the engine. */
 export interface EngineConfig {
   /** Threads each session computes with. */
   threads: number;
-  /** Budget for cached keys and values of all sequences. */
+  /** Budget for everything: weights, activations, keys and values. */
+  memoryBytes: number;
+  /** The most of it that cached keys and values of all sequences may take. */
   kvMemoryBytes: number;
   /** Token rows in one step, decodes and prefill chunks together. */
   maxBatchTokens: number;
@@ -34,12 +37,12 @@ export interface EngineConfig {
   prefixCache: "on" | "off";
 }
 
-const GIB = 2 ** 30;
-
 export function engineConfig(given: Partial<EngineConfig> = {}): Readonly<EngineConfig> {
+  const memoryBytes = given.memoryBytes ?? defaultMemoryBytes();
   const defaults: EngineConfig = {
     threads: availableParallelism(),
-    kvMemoryBytes: GIB,
+    memoryBytes,
+    kvMemoryBytes: memoryBytes,
     maxBatchTokens: 256,
     prefillChunk: 64,
     maxSequences: 256,

@@ -14,6 +14,7 @@ export type ToWorker =
   | { type: "submit"; id: number; request: EngineRequest }
   | { type: "cancel"; id: number }
   | { type: "stats"; id: number }
+  | { type: "change"; id: number; models: string[] | "all"; graceSeconds: number }
   | { type: "close" };
 
 export type FromWorker =
@@ -21,7 +22,9 @@ export type FromWorker =
   | { type: "failed"; error: PlainError }
   /** All events of one step, and the requests that it took out of the queue. */
   | { type: "events"; events: [id: number, event: PlainEvent][]; started: number[] }
-  | { type: "stats"; id: number; stats: EngineStats };
+  | { type: "stats"; id: number; stats: EngineStats }
+  | { type: "changed"; id: number; models: ServedModel[] }
+  | { type: "unchanged"; id: number; error: PlainError };
 
 /** Errors lose their class between threads. */
 export interface PlainError {

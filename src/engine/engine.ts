@@ -3,9 +3,12 @@ import { type Clock, systemClock } from "../support/clock.ts";
 import { BlockllmError } from "../support/errors.ts";
 import type { EngineConfig } from "./engine-config.ts";
 import { asEngineError } from "./engine-error.ts";
-import type { BatchItem, Executor } from "./execute/executor.ts";
+import type { BatchItem, Executor, Needs } from "./execute/executor.ts";
+import type { NextModels } from "./load-models.ts";
 import type { EndReason, EngineEvent, EngineRequest, SampledToken } from "./request.ts";
 import type { Work } from "./schedule/next-work.ts";
+import { MemoryBudget } from "./memory/memory-budget.ts";
+import { Residency } from "./memory/residency.ts";
 import { sampleWork, type Outcome } from "./sample-work.ts";
 import { Scheduler, type Admission } from "./schedule/scheduler.ts";
 import { Sequence, type ScheduledModel } from "./sequence.ts";
@@ -20,13 +23,24 @@ export interface EngineParts {
   /** Called once a request no longer waits for its first step, or ended before. */
   onLeftQueue?: (id: number) => void;
   clock?: Clock;
-  weights?: { bytes: number; segments: number };
+}
+
+interface PendingChange extends NextModels {
+  graceSeconds: number;
+  resolve: () => void;
 }
 
 /** The loop: requests come in by `submit`, `step` moves all of them on, events go out by `report`. */
 export class Engine {
   readonly #parts: EngineParts;
+  #models: readonly ScheduledModel[];
+  #needs: Needs;
+  #next: PendingChange | null = null;
+  /** Key of a model that is not served any more → when its last sequences are cancelled, ms since 1970. */
+  readonly #retiring = new Map<string, number>();
   readonly #clock: Clock;
+  readonly #budget: MemoryBudget;
+  readonly #residency: Residency;
   readonly #scheduler: Scheduler;
   readonly #sequences = new Map<number, Sequence>();
   readonly #counters = newCounters();
@@ -35,14 +49,28 @@ export class Engine {
 
   constructor(parts: EngineParts) {
     this.#parts = parts;
+    this.#models = parts.models;
+    this.#needs = parts.executor.needs;
     this.#clock = parts.clock ?? systemClock;
-    this.#scheduler = new Scheduler(parts.config);
+    this.#budget = new MemoryBudget(parts.config);
+    this.#residency = new Residency(this.#budget, this.#needs);
+    this.#scheduler = new Scheduler(parts.config, { budget: this.#budget, residency: this.#residency });
+  }
+
+  /** Loads models before anyone asks, as many as fit and leave room for keys and values; the rest on demand. */
+  async preload(): Promise<void> {
+    this.#residency.expectWhatFits(this.#models.map(({ key }) => key));
+    while (this.#residency.hasDue) {
+      const failure = await this.#residency.loadNext();
+      if (failure) throw failure.error;
+    }
+    await this.#useIdleTime();
   }
 
   /** `id` is unique and grows; the request was checked (check-request.ts). A full queue ends it with an error event. */
   submit(id: number, request: EngineRequest): void {
-    const model = this.#parts.models.find(({ name }) => name === request.model);
-    if (!model) throw new Error(`The engine has no model ${request.model}`);
+    const model = this.#models.find(({ name }) => name === request.model);
+    if (!model) return this.#refuse(id, request);
     const sequence = new Sequence(id, request, { model, now: this.#clock.now() });
     this.#sequences.set(id, sequence);
     try {
@@ -51,6 +79,24 @@ export class Engine {
     } catch (error) {
       this.#end(sequence, "error", asEngineError(error));
     }
+  }
+
+  /**
+   * Serves other models from a step on, when what running sequences will need is loaded, if there is room for that.
+   * Sequences of models that are not served any more end as they began, or are cancelled after `graceSeconds`.
+   */
+  async adopt(next: NextModels, graceSeconds: number): Promise<void> {
+    if (this.#next) throw new Error("The models are being changed already");
+    this.#residency.prepare(next.needs);
+    await new Promise<void>((resolve) => {
+      this.#next = { ...next, graceSeconds, resolve };
+      this.#wake();
+    });
+  }
+
+  /** Keys of the models that sequences still use. */
+  liveModels(): ReadonlySet<string> {
+    return new Set([...this.#sequences.values()].map(({ model }) => model.key));
   }
 
   /** Ends a request at the next step; unknown or ended ones are ignored. */
@@ -66,10 +112,10 @@ export class Engine {
   /** Steps while there is work and sleeps while there is none, until `stop`. */
   async run(): Promise<void> {
     while (!this.#closed) {
-      if (this.isIdle) {
+      if (this.isIdle && !this.#next && !this.#residency.hasDue) {
         this.checkIntegrity();
-        await this.#parts.executor.whileIdle?.();
-        if (!this.isIdle || this.#closed) continue;
+        await this.#useIdleTime();
+        if (!this.isIdle || this.#next || this.#closed) continue;
         await new Promise<void>((resolve) => (this.#wake = resolve));
       } else {
         await this.step();
@@ -78,31 +124,42 @@ export class Engine {
     }
   }
 
+  async #useIdleTime(): Promise<void> {
+    const { executor } = this.#parts;
+    await executor.whileIdle?.(this.#budget.free("weights"));
+    this.#residency.keepExtras(executor.extras ?? []);
+  }
+
   async step(): Promise<void> {
     const started = performance.now();
     const now = this.#clock.now();
+    await this.#changeModels(now);
     this.#endOverdue(now);
     const { work, yielded, admitted } = this.#scheduler.schedule(now);
     this.#takeState(yielded);
+    await this.#residency.settle();
     const logits = await this.#execute(work, admitted);
     const outcomes = this.#sample(work, logits);
     this.#settle(work, outcomes);
-    countStep(this.#counters, (performance.now() - started) / 1000);
+    const seconds = (performance.now() - started) / 1000;
+    if (work.length > 0) countStep(this.#counters, seconds);
+    await this.#load(seconds);
   }
 
   stats(): EngineStats {
-    const { config, executor, weights } = this.#parts;
+    const { executor } = this.#parts;
     const prefixBytes = this.#scheduler.prefixes.claimedBytes;
     return {
       ...structuredClone(this.#counters),
       queued: this.#scheduler.waiting.size,
       running: this.#scheduler.running.size,
-      kvBytes: config.kvMemoryBytes - this.#scheduler.ledger.freeBytes - prefixBytes,
+      kvBytes: this.#budget.taken("kv") - prefixBytes,
       prefixBytes,
-      kvBytesLimit: config.kvMemoryBytes,
+      kvBytesLimit: this.#budget.kvLimitBytes,
       stateBytes: executor.stateBytes(),
-      weightBytes: weights?.bytes ?? 0,
-      segments: weights?.segments ?? 0,
+      memoryBytesLimit: this.#budget.totalBytes,
+      weightBytes: this.#budget.taken("weights"),
+      ...this.#residency.stats,
     };
   }
 
@@ -125,9 +182,60 @@ export class Engine {
     await this.#parts.executor.close();
   }
 
+  /** Between steps: what was to be loaded ahead is there, or did not fit. */
+  async #changeModels(now: number): Promise<void> {
+    if (this.#next && !this.#residency.isPreparing) {
+      const { models, needs, commit, graceSeconds, resolve } = this.#next;
+      this.#next = null;
+      await commit();
+      this.#models = models;
+      this.#needs = needs;
+      const served = new Set(models.map(({ key }) => key));
+      for (const key of served) this.#retiring.delete(key);
+      for (const key of this.liveModels())
+        if (!served.has(key)) this.#retiring.set(key, this.#retiring.get(key) ?? now + graceSeconds * 1000);
+      this.#forgetUnused();
+      resolve();
+    }
+    const live = this.#retiring.size === 0 ? null : this.liveModels();
+    const ended = [...this.#retiring.keys()].filter((key) => !live!.has(key));
+    for (const key of ended) this.#retiring.delete(key);
+    if (ended.length > 0) this.#forgetUnused();
+  }
+
+  /** Weights that only models need which are neither served nor used are let go. */
+  #forgetUnused(): void {
+    const used = new Set([...this.#models.map(({ key }) => key), ...this.liveModels()]);
+    this.#residency.adopt(new Map([...this.#needs].filter(([key]) => used.has(key))));
+  }
+
+  /** The model was taken away while the request was on its way. */
+  #refuse(id: number, { model, tokens }: EngineRequest): void {
+    const error = new BlockllmError("model_not_found", `the engine does not serve ${model} any more`);
+    this.#counters.ended.error++;
+    const end = { reason: "error", error, promptTokens: tokens.length, completionTokens: 0 } as const;
+    this.#parts.report(id, { type: "request-end", ...end });
+  }
+
+  /** Segments that are asked for, for as long as the step took: others who run are slowed to half, not stopped. */
+  async #load(seconds: number): Promise<void> {
+    const until = performance.now() + seconds * 1000;
+    while (this.#residency.hasDue) {
+      const failure = await this.#residency.loadNext();
+      if (failure) this.#endWithout(failure);
+      if (performance.now() >= until) return;
+    }
+  }
+
+  #endWithout({ failed, error }: { failed: ReadonlySet<string>; error: unknown }): void {
+    for (const sequence of this.#scheduler.running)
+      if (failed.has(sequence.model.key)) this.#end(sequence, "error", asEngineError(error));
+  }
+
   #endOverdue(now: number): void {
     for (const sequence of this.#sequences.values()) {
       if (sequence.cancelled) this.#end(sequence, "cancelled");
+      else if (now >= (this.#retiring.get(sequence.model.key) ?? Infinity)) this.#end(sequence, "cancelled");
       else if (sequence.deadline > now) continue;
       else if (sequence.completionTokens > 0) this.#end(sequence, "deadline");
       else this.#end(sequence, "error", deadlineExceeded(sequence));
@@ -153,7 +261,7 @@ export class Engine {
   }
 
   #begin({ sequence: { id, model, maxLength }, prefix }: Admission): void {
-    this.#parts.executor.open(id, { model: model.name, maxTokens: maxLength });
+    this.#parts.executor.open(id, { model: model.key, maxTokens: maxLength });
     for (const [at, state] of prefix.entries()) {
       const range = { from: at * model.prefillChunk, to: (at + 1) * model.prefillChunk };
       this.#parts.executor.writeState(id, range, state);

@@ -54,9 +54,9 @@ export async function forwardTokens(
   }
 }
 
-function begin(executor: Executor, { name }: ScheduledModel, maxTokens: number): void {
+function begin(executor: Executor, { key }: ScheduledModel, maxTokens: number): void {
   executor.release(SEQUENCE);
-  executor.open(SEQUENCE, { model: name, maxTokens });
+  executor.open(SEQUENCE, { model: key, maxTokens });
 }
 
 async function prefill(

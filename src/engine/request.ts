@@ -7,6 +7,8 @@ export interface ServedModel {
   name: string;
   /** Tokens a sequence may have in all: what the model allows and the KV memory can hold. */
   contextLength: number;
+  /** What sets the length: with more memory it would be longer, or not. */
+  contextBound: "model" | "memory";
   vocabSize: number;
   endTokens: number[];
   document: ModelDocument;

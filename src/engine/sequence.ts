@@ -84,6 +84,8 @@ export class Sequence {
 }
 
 export interface ScheduledModel extends ServedModel {
+  /** What the executor knows it by: a name means other models at other times, a key never. */
+  key: string;
   /** Keys and values one cached token takes. */
   bytesPerToken: number;
   /** Rows before the first token of every sequence: 1 where a core has sinks. */

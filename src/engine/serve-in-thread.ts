@@ -11,8 +11,7 @@ export async function serveInThread(config: EngineConfig, load: () => Promise<Lo
   try {
     await serve(config, await load());
   } catch (error) {
-    const known = error instanceof BlockllmError ? error : new BlockllmError("engine_failed", reasonOf(error));
-    post({ type: "failed", error: packError(known) });
+    post({ type: "failed", error: packError(asKnown(error)) });
   }
   parentPort!.close();
 }
@@ -23,13 +22,15 @@ async function serve(config: EngineConfig, loaded: LoadedModels): Promise<void> 
     config,
     ...batchedReports(),
   });
-  parentPort!.on("message", (message: ToWorker) => handle(engine, message));
+  await engine.preload();
+  const changes = new ModelChanges(engine, loaded);
+  parentPort!.on("message", (message: ToWorker) => handle(engine, changes, message));
   post({ type: "ready", models: loaded.models });
   await engine.run();
   await engine.close();
 }
 
-function handle(engine: Engine, message: ToWorker): void {
+function handle(engine: Engine, changes: ModelChanges, message: ToWorker): void {
   switch (message.type) {
     case "submit":
       return engine.submit(message.id, message.request);
@@ -37,9 +38,43 @@ function handle(engine: Engine, message: ToWorker): void {
       return engine.cancel(message.id);
     case "stats":
       return post({ type: "stats", id: message.id, stats: engine.stats() });
+    case "change":
+      return changes.add(message);
     case "close":
       return engine.stop();
   }
+}
+
+/** One change of models after the other, while the engine goes on. */
+class ModelChanges {
+  readonly #engine: Engine;
+  readonly #loaded: LoadedModels;
+  #last: Promise<void> = Promise.resolve();
+
+  constructor(engine: Engine, loaded: LoadedModels) {
+    this.#engine = engine;
+    this.#loaded = loaded;
+  }
+
+  add(asked: ToWorker & { type: "change" }): void {
+    this.#last = this.#last.then(async () => this.#change(asked));
+  }
+
+  async #change({ id, models, graceSeconds }: ToWorker & { type: "change" }): Promise<void> {
+    try {
+      if (!this.#loaded.change)
+        throw new BlockllmError("usage", "these models cannot be changed while they are served");
+      const next = await this.#loaded.change(models, () => this.#engine.liveModels());
+      await this.#engine.adopt(next, graceSeconds);
+      post({ type: "changed", id, models: next.models });
+    } catch (error) {
+      post({ type: "unchanged", id, error: packError(asKnown(error)) });
+    }
+  }
+}
+
+function asKnown(error: unknown): BlockllmError {
+  return error instanceof BlockllmError ? error : new BlockllmError("engine_failed", reasonOf(error));
 }
 
 /** A step settles all its sequences at once: what is to be told of it leaves as one message. */

@@ -12,9 +12,17 @@ export interface EngineStats {
   prefixBytes: number;
   /** Cache memory that is really taken. */
   stateBytes: number;
-  /** Weights and graphs loaded, every blob once. */
+  /** For weights, keys and values together. */
+  memoryBytesLimit: number;
+  /** What sessions take: weights, and the memory that their allocators keep. */
   weightBytes: number;
   segments: number;
+  /** Of `segments`; the others are loaded when a request needs them. */
+  loadedSegments: number;
+  /** Segments loaded since the start, how long that took in all, and segments unloaded because memory was short. */
+  loads: number;
+  loadSeconds: number;
+  unloads: number;
   promptTokens: number;
   generatedTokens: number;
   /** Tokens computed again after their sequence had yielded its pages. */

@@ -41,12 +41,14 @@ export async function openWholeModel(
   const chain: OpaqueChain = {
     kind: "opaque",
     name: path,
+    key: path,
     document: { vocabSize: options.vocabSize } as ModelDocument,
     part: { ...part, inputs: [], outputs: [], tensors: [], factors: [] },
     spec,
   };
   const source = { blobs: { path: () => graph } } as unknown as BlockSource;
-  const executor = await OpaqueExecutor.load(chain, source, options.threads);
+  const executor = new OpaqueExecutor(chain, { source, threads: options.threads, maxBatchTokens: 1 });
+  await executor.load();
   const run = async (tokens: readonly number[], start: number, logits: "all" | "last"): Promise<Float32Array> => {
     if (start === 0) executor.open(SEQUENCE);
     const [rows] = await executor.execute([{ sequence: SEQUENCE, tokens, start, logits, stepwise: options.stepwise }]);

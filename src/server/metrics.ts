@@ -84,8 +84,13 @@ function registerEngineMetrics(registry: Registry): (stats: EngineStats) => void
   const running = gauge("blockllm_running_sequences", "Sequences that have cached keys and values.");
   const kvBytes = gauge("blockllm_kv_bytes", "Memory claimed for cached keys and values.");
   const kvLimit = gauge("blockllm_kv_limit_bytes", "What may be claimed.");
-  const weights = gauge("blockllm_weight_bytes", "Weights and graphs loaded, every shared one once.");
-  const segments = gauge("blockllm_segments", "Runtime sessions that the models share.");
+  const memoryLimit = gauge("blockllm_memory_limit_bytes", "For weights, activations, keys and values together.");
+  const weights = gauge("blockllm_weight_bytes", "What loaded segments take, the memory they compute in included.");
+  const segments = gauge("blockllm_segments", "Runtime sessions that the models share, loaded or not.");
+  const loaded = gauge("blockllm_loaded_segments", "Segments that are loaded now.");
+  const loads = gauge("blockllm_segment_loads", "Segments loaded since the start, each time anew.");
+  const loadSeconds = gauge("blockllm_segment_load_seconds", "Time spent on that.");
+  const unloads = gauge("blockllm_segment_unloads", "Segments unloaded because others needed the memory.");
   const replayed = gauge("blockllm_replayed_tokens", "Tokens computed again after a sequence had to yield its memory.");
   const prefixBytes = gauge("blockllm_prefix_bytes", "Memory claimed for prompt prefixes kept for later requests.");
   const reused = gauge("blockllm_prefix_hit_tokens", "Prompt tokens found kept from earlier prompts.");
@@ -97,7 +102,12 @@ function registerEngineMetrics(registry: Registry): (stats: EngineStats) => void
     kvBytes.set(stats.kvBytes);
     kvLimit.set(stats.kvBytesLimit);
     weights.set(stats.weightBytes);
+    memoryLimit.set(stats.memoryBytesLimit);
     segments.set(stats.segments);
+    loaded.set(stats.loadedSegments);
+    loads.set(stats.loads);
+    loadSeconds.set(stats.loadSeconds);
+    unloads.set(stats.unloads);
     replayed.set(stats.replayedTokens);
     prefixBytes.set(stats.prefixBytes);
     reused.set(stats.reusedTokens);

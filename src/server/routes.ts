@@ -1,6 +1,7 @@
 import { Hono } from "hono";
 import type { Context } from "hono";
 import { BlockllmError } from "../support/errors.ts";
+import { addModel, listServed, removeModel, requireAdmin } from "./admin-models.ts";
 import { health } from "./health.ts";
 import { chatCompletions } from "./openai/chat-completions.ts";
 import { completions } from "./openai/completions.ts";
@@ -12,14 +13,19 @@ import { requireOperator } from "./tenants/require-operator.ts";
 
 type Handler = (context: Context<RouteEnv>, service: Service) => Response | Promise<Response>;
 
-const ROUTES: { path: string; method: "GET" | "POST"; handler: Handler }[] = [
+const ROUTES: { path: string; method: "GET" | "POST" | "DELETE"; handler: Handler }[] = [
   { path: "/v1/chat/completions", method: "POST", handler: chatCompletions },
   { path: "/v1/completions", method: "POST", handler: completions },
   { path: "/v1/models", method: "GET", handler: listModels },
   { path: "/v1/models/:model", method: "GET", handler: showModel },
   { path: "/healthz", method: "GET", handler: health },
   { path: "/metrics", method: "GET", handler: metrics },
+  { path: "/admin/models", method: "GET", handler: listServed },
+  { path: "/admin/models", method: "POST", handler: addModel },
+  { path: "/admin/models/:model", method: "DELETE", handler: removeModel },
 ];
+
+const PATHS = [...new Set(ROUTES.map(({ path }) => path))];
 
 /** The server without a port: `app.request()` answers like the real one. */
 export function createApp(service: Service): Hono<RouteEnv> {
@@ -36,10 +42,17 @@ export function createApp(service: Service): Hono<RouteEnv> {
     await next();
   });
 
-  for (const { path, method, handler } of ROUTES) {
-    app.on(method, path, (context) => handler(context, service));
+  app.use("/admin/*", async (context, next) => {
+    requireAdmin(service, context.req.header("authorization") ?? null);
+    service.running.requireOpen();
+    await next();
+  });
+
+  for (const { path, method, handler } of ROUTES) app.on(method, path, (context) => handler(context, service));
+  for (const path of PATHS) {
     app.all(path, (context) => {
-      const allowed = method === "GET" ? "GET, HEAD" : method;
+      const methods = ROUTES.filter((route) => route.path === path).map(({ method }) => method);
+      const allowed = methods.flatMap((method) => (method === "GET" ? ["GET", "HEAD"] : [method])).join(", ");
       const error = new BlockllmError("method_not_allowed", `${context.req.method} ${context.req.path} is not served`, {
         hint: `Use ${allowed}.`,
       });
@@ -48,7 +61,7 @@ export function createApp(service: Service): Hono<RouteEnv> {
   }
   app.notFound((context) => {
     throw new BlockllmError("route_not_found", `there is no ${context.req.path} here`, {
-      hint: `Paths: ${ROUTES.map((route) => route.path).join(", ")}.`,
+      hint: `Paths: ${PATHS.join(", ")}.`,
     });
   });
   app.onError((error, context) => {

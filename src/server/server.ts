@@ -26,6 +26,8 @@ export interface ServerOptions {
   engine: Engine;
   /** By model name; a model without a tokenizer is left out and takes token ids only. */
   texts: ReadonlyMap<string, TextModel>;
+  /** Has the engine serve these models of its repository from now on, and gives their texts. Left out: it cannot. */
+  changeModels?: (names: readonly string[] | "all") => Promise<ReadonlyMap<string, TextModel>>;
   host: string;
   /** 0: any free port. */
   port: number;
@@ -40,6 +42,8 @@ export interface RunningServer {
   url: string;
   /** From the next request on. Running ones end as they began. A server without tenants cannot be given some. */
   replaceTenants(tenants: readonly Tenant[]): void;
+  /** Serves these from the repository as it now is. Running requests end as they began. Throws what serving them throws. */
+  changeModels(names: readonly string[] | "all"): Promise<void>;
   /**
    * Takes no new requests (503 `server_draining`), lets running ones finish for `limits.drainMs`, ends the rest, then
    * closes the port. The engine stays open: it is the caller's. Calling it again waits for the same end.
@@ -59,23 +63,42 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   return {
     url: formatUrl(server),
     replaceTenants: (tenants) => service.tenants.replace(tenants),
+    changeModels: async (names) => service.changeModels(() => names),
     close: () => (closing ??= closeServer(server, service)),
   };
 }
 
 export function createService(options: Omit<ServerOptions, "host" | "port">): Service {
+  const { engine } = options;
+  const texts = new Map(options.texts);
   return {
-    engine: options.engine,
-    texts: options.texts,
+    engine,
+    texts,
+    changeModels: oneByOne(async (choose: (served: readonly string[]) => readonly string[] | "all") => {
+      if (!options.changeModels) throw new BlockllmError("usage", "this server's models cannot be changed");
+      const next = await options.changeModels(choose(engine.models.map(({ name }) => name)));
+      texts.clear();
+      for (const [name, text] of next) texts.set(name, text);
+    }),
     tenants: new TenantDirectory(options.tenants ?? null),
     rates: new TokenRates(),
     limits: { ...DEFAULT_LIMITS, ...options.limits },
-    metrics: createMetrics(options.engine),
+    metrics: createMetrics(engine),
     running: new RunningRequests(),
     log: options.log ?? SILENT_LOG,
     clock: systemClock,
     now: () => Math.floor(Date.now() / 1000),
     newId: () => randomBytes(12).toString("hex"),
+  };
+}
+
+/** A call waits until those before it are done, however they ended. */
+function oneByOne<Input>(work: (input: Input) => Promise<void>): (input: Input) => Promise<void> {
+  let last: Promise<void> = Promise.resolve();
+  return (input) => {
+    const done = last.then(async () => work(input));
+    last = done.catch(() => {});
+    return done;
   };
 }
 

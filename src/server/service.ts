@@ -13,6 +13,8 @@ export interface Service {
   engine: Engine;
   /** By model name; a model without a tokenizer is not in it. */
   texts: ReadonlyMap<string, TextModel>;
+  /** One after the other: from what is served to what shall be. @throws `usage` where that cannot be changed */
+  changeModels: (choose: (served: readonly string[]) => readonly string[] | "all") => Promise<void>;
   tenants: TenantDirectory;
   rates: TokenRates;
   limits: ServerLimits;

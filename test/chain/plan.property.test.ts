@@ -48,7 +48,8 @@ function chainOf(name: string, embedding: number, layers: { attention: number; m
     if (mlp !== null) steps.push({ kind: "part", part: part(`mlp-${mlp}`, ["hidden"], ["hidden_out"]) });
   });
   steps.push({ kind: "part", part: part(`head-${embedding}`, ["hidden"], ["logits"]) });
-  return { kind: "blocks", name, document: {} as BlockChain["document"], steps, cores: layers.map(() => CORE) };
+  const document = {} as BlockChain["document"];
+  return { kind: "blocks", name, key: name, document, steps, cores: layers.map(() => CORE) };
 }
 
 const layer = fc.record({ attention: fc.nat(5), mlp: fc.option(fc.nat(5)) });

@@ -4,6 +4,8 @@ import type { LowRankFactors } from "../../src/blocks/adapter.ts";
 import { engineConfig } from "../../src/engine/engine-config.ts";
 import { stackFactors } from "../../src/engine/execute/stack-factors.ts";
 import { openForward } from "../../src/engine/forward.ts";
+import { planChains } from "../../src/chain/plan.ts";
+import { resolveChain } from "../../src/chain/resolve-chain.ts";
 import { loadModels } from "../../src/engine/load-models.ts";
 import type { EngineRequest } from "../../src/engine/request.ts";
 import { expectSameBits } from "./same-bits.ts";
@@ -59,9 +61,9 @@ describe("models with different adapters over one base", () => {
 
   test("load the base once", async () => {
     const load = async (names: string[]): Promise<{ bytes: number; segments: number }> => {
-      const { executor, weights } = await loadModels(source.repository, names, engineConfig({ threads: 1 }));
-      await executor.close();
-      return weights;
+      const chains = await Promise.all(names.map(async (name) => resolveChain(source.repository, name)));
+      const plan = planChains(chains.filter((chain) => chain.kind === "blocks"));
+      return { bytes: plan.bytes, segments: plan.segments.length };
     };
     const plain = await load(["base"]);
     const adapted = await load(["base", "rank-8", "rank-3", "queries", "mlps"]);

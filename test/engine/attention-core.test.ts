@@ -35,7 +35,8 @@ afterEach(async () => cores?.close());
 
 describe.each(SPECS)("an attention core with %s", (_, spec) => {
   test("attends as the formula says, call after call", async () => {
-    cores = await AttentionCores.load([spec], 2);
+    cores = new AttentionCores(2);
+    await cores.load([spec]);
     const [q, k, v] = [spec.heads * spec.headSize, spec.kvHeads * spec.headSize, spec.kvHeads * spec.valueHeadSize].map(
       (width, which) => values(TOKENS * width, which + 1),
     ) as [Float32Array, Float32Array, Float32Array];
@@ -58,7 +59,8 @@ describe.each(SPECS)("an attention core with %s", (_, spec) => {
 
 test("a yielded sequence's cache is empty again, and its sink row too", async () => {
   const spec = { ...PLAIN, sinks: [0.5, -1, 2, 0] };
-  cores = await AttentionCores.load([spec], 1);
+  cores = new AttentionCores(1);
+  await cores.load([spec]);
   const cache = new SequenceCache([spec], 64);
   const attend = async (): Promise<Float32Array> => {
     cache.reserve(20);

@@ -47,7 +47,8 @@ async function loaded(source: TemporaryRepository, models: [string, string]): Pr
     await executor.close();
     await source.remove();
   };
-  return { executor, models, vocabSize: TINY.vocab, truncates: loadedModels[0]!.speculates, close };
+  const keys = models.map((name) => loadedModels.find((model) => model.name === name)!.key) as [string, string];
+  return { executor, models: keys, vocabSize: TINY.vocab, truncates: loadedModels[0]!.speculates, close };
 }
 
 /** The whole tiny model kept as one block; it has no rotary rows, so that its inputs are those of real files. */

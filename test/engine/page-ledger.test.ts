@@ -1,13 +1,18 @@
 import { describe, expect, test } from "vitest";
 import { GrowableRows } from "../../src/engine/kv/growable-rows.ts";
 import { PageLedger, pagesFor } from "../../src/engine/kv/page-ledger.ts";
+import { MemoryBudget } from "../../src/engine/memory/memory-budget.ts";
+
+function ledgerOf(bytes: number): PageLedger {
+  return new PageLedger(new MemoryBudget({ memoryBytes: bytes, kvMemoryBytes: bytes }));
+}
 
 describe("a page ledger", () => {
   const claim = { holder: 1, tokens: 17, bytesPerToken: 10 };
 
   test("counts whole pages of the holder's own size", () => {
     expect([0, 1, 16, 17].map(pagesFor)).toEqual([0, 1, 1, 2]);
-    const ledger = new PageLedger(1000);
+    const ledger = ledgerOf(1000);
     ledger.claim(claim);
     expect(ledger.freeBytes).toBe(1000 - 2 * 160);
     ledger.claim({ ...claim, tokens: 32 });
@@ -21,7 +26,7 @@ describe("a page ledger", () => {
   });
 
   test("says before what will not fit, and does not hand it out", () => {
-    const ledger = new PageLedger(300);
+    const ledger = ledgerOf(300);
     expect(ledger.canClaim(claim)).toBe(false);
     expect(() => ledger.claim(claim)).toThrow("Claimed 320 bytes of pages with 300 free");
     expect(ledger.freeBytes).toBe(300);
@@ -29,7 +34,7 @@ describe("a page ledger", () => {
   });
 
   test("gives back what fewer tokens do not need", () => {
-    const ledger = new PageLedger(1000);
+    const ledger = ledgerOf(1000);
     ledger.claim({ ...claim, tokens: 40 });
     ledger.trim({ ...claim, tokens: 17 });
     expect([ledger.heldPages, ledger.freeBytes]).toEqual([2, 680]);
@@ -40,7 +45,7 @@ describe("a page ledger", () => {
   });
 
   test("finds pages whose holder is gone", () => {
-    const ledger = new PageLedger(1000);
+    const ledger = ledgerOf(1000);
     ledger.claim(claim);
     expect(() => ledger.checkIntegrity(new Set())).toThrow("Sequence 1 is gone and still holds 2 pages");
   });

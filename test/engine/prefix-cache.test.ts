@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { PageLedger } from "../../src/engine/kv/page-ledger.ts";
+import { MemoryBudget } from "../../src/engine/memory/memory-budget.ts";
 import { PrefixCache } from "../../src/engine/kv/prefix-cache.ts";
 import { prefixKeys } from "../../src/engine/kv/prefix-keys.ts";
 import type { EngineRequest } from "../../src/engine/request.ts";
@@ -122,7 +123,7 @@ test("whatever is kept and given up, pages are exact, chunks reachable, and hits
   );
   fc.assert(
     fc.property(moves, fc.integer({ min: 1, max: 12 }), (list, pages) => {
-      const ledger = new PageLedger(pages * 64);
+      const ledger = new PageLedger(new MemoryBudget({ memoryBytes: pages * 64, kvMemoryBytes: pages * 64 }));
       const cache = new PrefixCache(ledger);
       for (const move of list) {
         if (move === "give up") cache.giveUpOldest();

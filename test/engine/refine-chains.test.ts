@@ -141,8 +141,8 @@ async function decodeAlone(chain: BlockChain): Promise<Float32Array> {
 
 /** Every model's logits of the prompt and of one more token, all models in the same two batches. */
 async function answer(chains: BlockChain[]): Promise<number[][]> {
-  const executor = await ChainExecutor.load(planChains(chains), source.repository, { threads: 1, solo: "off" });
-  for (const [sequence, { name }] of chains.entries()) executor.open(sequence, { model: name, maxTokens: 32 });
+  const executor = await ChainExecutor.load(planChains(chains), source.repository, { threads: 1 });
+  for (const [sequence, { key }] of chains.entries()) executor.open(sequence, { model: key, maxTokens: 32 });
   const item = { logits: "all" as const, stepwise: false };
   const prompts = await executor.execute(
     chains.map((_, sequence) => ({ ...item, sequence, tokens: PROMPT, start: 0 })),

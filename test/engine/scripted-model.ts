@@ -23,7 +23,9 @@ const DOCUMENT: ModelDocument = {
 /** A model for engines over a ScriptedExecutor. */
 export function scriptedModel(given: Partial<ScheduledModel> & { name: string }): ScheduledModel {
   return {
+    key: given.name,
     contextLength: 128,
+    contextBound: "model",
     vocabSize: 32,
     endTokens: [],
     document: DOCUMENT,

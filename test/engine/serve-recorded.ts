@@ -55,6 +55,7 @@ export async function recordingEngine(
 
 function recording(executor: Executor, rows: SampledRows): Executor {
   return {
+    needs: executor.needs,
     open: (sequence, options) => executor.open(sequence, options),
     readState: (sequence, from, to) => executor.readState(sequence, from, to),
     writeState: (sequence, range, state) => executor.writeState(sequence, range, state),
@@ -71,7 +72,7 @@ function recording(executor: Executor, rows: SampledRows): Executor {
 }
 
 /** By position: what a refused draft left is overwritten when its position is computed again. */
-function keepRows(rows: Float32Array[], { start, tokens, logits }: BatchItem, given: Float32Array): void {
+export function keepRows(rows: Float32Array[], { start, tokens, logits }: BatchItem, given: Float32Array): void {
   if (logits === "none") return;
   const count = logits === "all" ? tokens.length : 1;
   const width = given.length / count;

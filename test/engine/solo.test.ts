@@ -1,6 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { engineConfig } from "../../src/engine/engine-config.ts";
-import { ChainExecutor } from "../../src/engine/execute/chain-executor.ts";
 import { likeliest } from "../../src/engine/execute/sampler.ts";
 import { SoloSessions } from "../../src/engine/execute/solo-sessions.ts";
 import { loadModels } from "../../src/engine/load-models.ts";
@@ -41,13 +40,13 @@ describe("a model that decodes alone in a session of its own", () => {
 });
 
 describe("which chain gets one", () => {
-  const open = async (spareBytes: number): Promise<{ sessions: SoloSessions; chains: BlockChain[] }> => {
+  const open = async (): Promise<{ sessions: SoloSessions; chains: BlockChain[] }> => {
     const names = ["desk/optimum/base", "desk/optimum/hr"];
     const chains = (await Promise.all(names.map((name) => resolveChain(split.repository, name)))) as BlockChain[];
     const rotationsOf = ({ steps }: BlockChain) =>
       steps.flatMap((step) => (step.kind === "part" && step.part.rotary ? [step.part.rotary] : [])).slice(0, 1);
     return {
-      sessions: new SoloSessions(split.repository, { threads: 1, rotationsOf, spareBytes: () => spareBytes }),
+      sessions: new SoloSessions(split.repository, { threads: 1, rotationsOf }),
       chains,
     };
   };
@@ -56,16 +55,16 @@ describe("which chain gets one", () => {
   };
 
   test("the one last seen alone for long enough, in the place of another", async () => {
-    const { sessions, chains } = await open(1e12);
+    const { sessions, chains } = await open();
     const [base, hr] = chains as [BlockChain, BlockChain];
     runAlone(sessions, base, 15);
-    await sessions.whileIdle();
+    await sessions.whileIdle(1e12);
     expect(sessions.model).toBeNull();
     runAlone(sessions, base, 16);
-    await sessions.whileIdle();
+    await sessions.whileIdle(1e12);
     expect(sessions.model).toBe("desk/optimum/base");
     runAlone(sessions, hr, 40);
-    await sessions.whileIdle();
+    await sessions.whileIdle(1e12);
     expect(sessions.model).toBe("desk/optimum/hr");
     expect(sessions.take(base)).toBeNull();
     await sessions.close();
@@ -73,9 +72,9 @@ describe("which chain gets one", () => {
   });
 
   test("none where memory is short", async () => {
-    const { sessions, chains } = await open(1e6);
+    const { sessions, chains } = await open();
     runAlone(sessions, chains[0]!, 100);
-    await sessions.whileIdle();
+    await sessions.whileIdle(1e6);
     expect(sessions.model).toBeNull();
   });
 });
@@ -94,7 +93,8 @@ async function decode(
 ): Promise<Decoded> {
   const { executor, models } = await loadModels(split.repository, [name], engineConfig({ threads: 2, solo }));
   const maxTokens = PROMPT.length + STEPS;
-  executor.open(1, { model: name, maxTokens });
+  const { key: model } = models[0]!;
+  executor.open(1, { model, maxTokens });
   const prompt = PROMPT.map((token) => token % models[0]!.vocabSize);
   let [row] = await executor.execute([{ sequence: 1, tokens: prompt, start: 0, logits: "last", stepwise: false }]);
   const decoded: Decoded = { model: null, tokens: [], logits: [] };
@@ -104,14 +104,14 @@ async function decode(
     const item = { tokens: [token], start: PROMPT.length + step, logits: "last" as const, stepwise: true };
     const batch = [{ ...item, sequence: 1 }];
     if (besides(step)) {
-      executor.open(2, { model: name, maxTokens });
+      executor.open(2, { model, maxTokens });
       batch.push({ ...item, sequence: 2, start: 0 });
     }
     [row] = await executor.execute(batch);
     executor.release(2);
     decoded.logits.push(row!.slice());
   }
-  if (executor instanceof ChainExecutor) decoded.model = executor.soloModel;
+  if (executor.extras?.some(({ isLoaded }) => isLoaded)) decoded.model = name;
   await executor.close();
   return decoded;
 }

@@ -33,12 +33,14 @@ async function planOf(source: TemporaryRepository, names: string[]) {
 describe.skipIf(missing !== null)("on a WebGPU device", () => {
   describeExecutor("a plan of chains", async () => {
     const source = await temporaryRepository(MODELS.slice(0, 2));
-    const executor = await WebgpuExecutor.load(await planOf(source, ["one", "other"]), source.repository);
+    const plan = await planOf(source, ["one", "other"]);
+    const executor = await WebgpuExecutor.load(plan, source.repository);
+    const models = plan.chains.map(({ chain }) => chain.key) as [string, string];
     const close = async (): Promise<void> => {
       await executor.close();
       await source.remove();
     };
-    return { executor, models: ["one", "other"], vocabSize: TINY.vocab, truncates: true, readsState: false, close };
+    return { executor, models, vocabSize: TINY.vocab, truncates: true, readsState: false, close };
   });
 
   describe("beside the CPU", () => {
@@ -46,12 +48,14 @@ describe.skipIf(missing !== null)("on a WebGPU device", () => {
     let source: TemporaryRepository;
     let device: WebgpuExecutor;
     let host: ChainExecutor;
+    let keys: ReadonlyMap<string, string>;
     let nextSequence = 1;
     beforeAll(async () => {
       source = await temporaryRepository(MODELS);
       const plan = await planOf(source, names);
+      keys = new Map(plan.chains.map(({ chain }) => [chain.name, chain.key]));
       device = await WebgpuExecutor.load(plan, source.repository);
-      host = await ChainExecutor.load(plan, source.repository, { threads: 1, solo: "off" });
+      host = await ChainExecutor.load(plan, source.repository, { threads: 1 });
     });
     afterAll(async () => {
       await device.close();
@@ -59,7 +63,8 @@ describe.skipIf(missing !== null)("on a WebGPU device", () => {
       await source.remove();
     });
 
-    function begin(model: string): number {
+    function begin(name: string): number {
+      const model = keys.get(name)!;
       for (const executor of [device, host]) executor.open(nextSequence, { model, maxTokens: 512 });
       return nextSequence++;
     }

@@ -68,6 +68,11 @@ export class ScriptedEngine implements Engine {
       kvBytes: 3,
       kvBytesLimit: 4,
       stateBytes: 3,
+      memoryBytesLimit: 7,
+      loadedSegments: 1,
+      loads: 1,
+      loadSeconds: 0.5,
+      unloads: 0,
       weightBytes: 5,
       segments: 6,
       promptTokens: 0,
@@ -144,6 +149,7 @@ function served(name: string): ServedModel {
   return {
     name,
     contextLength: 64,
+    contextBound: "model",
     vocabSize: 512,
     endTokens: [2],
     document: {

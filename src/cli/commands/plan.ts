@@ -2,10 +2,11 @@ import { type Chain, keyValueBytesPerToken } from "../../chain/chain.ts";
 import { planChains, type Plan } from "../../chain/plan.ts";
 import { refineChains } from "../../chain/refine-chains.ts";
 import { resolveChain } from "../../chain/resolve-chain.ts";
+import { engineConfig } from "../../engine/engine-config.ts";
+import { divideMemory } from "../../engine/memory/divide-memory.ts";
 import { openRepository } from "../../store/open-repository.ts";
-import { BlockllmError } from "../../support/errors.ts";
 import { defineCommand } from "../command.ts";
-import { formatBytes, formatPercent } from "../output/format.ts";
+import { formatBytes, formatCount, formatPercent } from "../output/format.ts";
 import { renderFacts, renderTable } from "../output/table.ts";
 import { byteCount, commaSeparated } from "../parse-values.ts";
 
@@ -20,7 +21,21 @@ interface PlanReport {
   /** Weights loaded once each, against once per model. */
   bytes: number;
   bytes_per_model_deployment: number;
-  memory?: { bytes: number; left_for_kv: number; tokens: number };
+  memory?: MemoryReport;
+}
+
+/** Of `bytes`, as `serve` would begin with it. */
+interface MemoryReport {
+  bytes: number;
+  /** What the sessions of all models take at most, the memory that they compute in included. */
+  weights: number;
+  /** Segments loaded at start; the others are loaded when a request needs them, and idle ones make room for them. */
+  loaded_segments: number;
+  left_for_kv: number;
+  /** How many fit into `left_for_kv` when every sequence runs on the model whose tokens cost most. */
+  tokens: number;
+  /** The longest sequence of each model, weights of the others unloaded. */
+  context_lengths: Record<string, number>;
 }
 
 export const planCommand = defineCommand<PlanOptions, PlanReport>({
@@ -32,7 +47,11 @@ export const planCommand = defineCommand<PlanOptions, PlanReport>({
       help: "models to serve, with commas between them (default: all)",
       parse: commaSeparated,
     },
-    { flags: "--memory <size>", help: "memory for weights and KV together, like 8GB", parse: byteCount("--memory") },
+    {
+      flags: "--memory <size>",
+      help: "what `serve` would do with so much memory for weights, activations and KV, like 8GB",
+      parse: byteCount("--memory"),
+    },
   ],
   examples: ["blockllm plan --memory 8GB", "blockllm plan --models support,legal --json"],
   async run({ repositoryPath }, _operands, options) {
@@ -62,7 +81,7 @@ function report(chains: Chain[], plan: Plan, memory: number | undefined): PlanRe
     segments: plan.segments.map((segment) => describeSegment(segment, plan)),
     bytes,
     bytes_per_model_deployment: models.reduce((sum, model) => sum + model.bytes, 0),
-    ...(memory === undefined ? {} : { memory: divideMemory(memory, bytes, models) }),
+    ...(memory === undefined ? {} : { memory: reportMemory(chains, plan, memory) }),
   };
 }
 
@@ -85,24 +104,17 @@ function describeSegment(
   return { id, parts: parts.map((part) => part.label), models, bytes };
 }
 
-/** `tokens`: how many fit when every sequence runs on the model whose tokens cost most. */
-function divideMemory(
-  memory: number,
-  weights: number,
-  models: PlanReport["models"],
-): NonNullable<PlanReport["memory"]> {
-  const left = memory - weights;
-  if (left < 0) {
-    throw new BlockllmError(
-      "memory_exceeded",
-      `the models need ${formatBytes(weights)}, --memory is ${formatBytes(memory)}`,
-      {
-        hint: "fewer --models, or more --memory",
-      },
-    );
-  }
-  const dearest = Math.max(1, ...models.map((model) => model.kv_bytes_per_token));
-  return { bytes: memory, left_for_kv: left, tokens: Math.floor(left / dearest) };
+function reportMemory(chains: Chain[], plan: Plan, memoryBytes: number): MemoryReport {
+  const division = divideMemory(chains, plan, engineConfig({ memoryBytes }));
+  const dearest = Math.max(1, ...chains.map(kvBytesPerToken));
+  return {
+    bytes: memoryBytes,
+    weights: division.weightBytes,
+    loaded_segments: division.loadedSegments,
+    left_for_kv: division.kvBytes,
+    tokens: Math.floor(division.kvBytes / dearest),
+    context_lengths: Object.fromEntries(division.models.map(({ name, contextLength }) => [name, contextLength])),
+  };
 }
 
 function printModels({ models }: PlanReport): string {
@@ -120,7 +132,13 @@ function printSums(plan: PlanReport): string {
     ["saved", formatPercent(1 - plan.bytes / Math.max(1, plan.bytes_per_model_deployment))],
   ];
   if (plan.memory !== undefined) {
-    facts.push(["left for KV", formatBytes(plan.memory.left_for_kv)], ["tokens it holds", plan.memory.tokens]);
+    const { weights, loaded_segments: loaded, left_for_kv: left, tokens } = plan.memory;
+    facts.push(
+      ["sessions take", formatBytes(weights)],
+      ["loaded at start", `${loaded} of ${formatCount(plan.segments.length, "segment")}`],
+      ["left for KV", formatBytes(left)],
+      ["tokens it holds", tokens],
+    );
   }
   return renderFacts(facts);
 }

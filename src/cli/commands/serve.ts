@@ -1,6 +1,8 @@
 import { once } from "node:events";
 import { engineConfig } from "../../engine/engine-config.ts";
 import { type EngineClient, startEngine } from "../../engine/engine-client.ts";
+import { machineMemory } from "../../engine/memory/machine-memory.ts";
+import type { EngineStats } from "../../engine/stats.ts";
 import { type RunningServer, startServer } from "../../server/server.ts";
 import { readTenants } from "../../server/tenants/tenants-file.ts";
 import { openRepository } from "../../store/open-repository.ts";
@@ -11,6 +13,7 @@ import type { CommandContext } from "../context.ts";
 import { formatBytes, formatCount, formatDuration } from "../output/format.ts";
 import { renderJson } from "../output/json.ts";
 import { type Reloadable, reloadOnHangup } from "../reload.ts";
+import { changeModels } from "../serve-models.ts";
 import { describeTenants, loadTenants, requireKeysBeyondLoopback } from "../serve-tenants.ts";
 import { byteCount, commaSeparated, oneOf, wholeNumber } from "../parse-values.ts";
 
@@ -20,7 +23,8 @@ interface ServeOptions {
   host?: string;
   open?: boolean;
   port?: number;
-  kvMemory?: number;
+  memory?: number;
+  kvMemory?: number | "auto";
   maxBatchTokens?: number;
   maxQueue?: number;
   speculate?: "auto" | "off";
@@ -53,9 +57,14 @@ export const serveCommand = defineCommand<ServeOptions, void>({
       parse: wholeNumber("--port", 0, 65_535),
     },
     {
+      flags: "--memory <size>",
+      help: "for weights, activations, keys and values together (default: a share of what is free at start)",
+      parse: byteCount("--memory"),
+    },
+    {
       flags: "--kv-memory <size>",
-      help: `memory for the keys and values of all sequences (default: ${formatBytes(DEFAULTS.kvMemoryBytes)})`,
-      parse: byteCount("--kv-memory"),
+      help: "the most of it that keys and values may have; auto: whatever weights leave (default: auto)",
+      parse: (text) => (text === "auto" ? text : byteCount("--kv-memory")(text)),
     },
     {
       flags: "--max-batch-tokens <count>",
@@ -83,7 +92,7 @@ export const serveCommand = defineCommand<ServeOptions, void>({
       parse: oneOf("--solo", ["auto", "off"]),
     },
   ],
-  examples: ["blockllm serve", "blockllm serve --models support,legal --port 8080 --kv-memory 4GB"],
+  examples: ["blockllm serve", "blockllm serve --models support,legal --port 8080 --memory 8GB"],
   async run(context, _operands, options) {
     requireKeysBeyondLoopback(options.host ?? DEFAULT_HOST, options);
     // Before the models are loaded: a mistake in a small file should not take minutes to be told.
@@ -105,19 +114,31 @@ async function loadEngine(context: CommandContext, options: ServeOptions): Promi
     repository: repositoryPath,
     models: options.models ?? "all",
     signal,
-    ...(options.kvMemory === undefined ? {} : { kvMemoryBytes: options.kvMemory }),
+    ...(options.memory === undefined ? {} : { memoryBytes: options.memory }),
+    ...(options.kvMemory === undefined || options.kvMemory === "auto" ? {} : { kvMemoryBytes: options.kvMemory }),
     ...(options.maxBatchTokens === undefined ? {} : { maxBatchTokens: options.maxBatchTokens }),
     ...(options.maxQueue === undefined ? {} : { maxQueue: options.maxQueue }),
     ...(options.speculate === undefined ? {} : { speculate: options.speculate }),
     ...(options.prefixCache === undefined ? {} : { prefixCache: options.prefixCache }),
     solo: options.solo ?? "auto",
   });
-  const { weightBytes } = await engine.stats();
+  const stats = await engine.stats();
   const took = formatDuration(performance.now() - began);
   progress.succeed(
-    `loaded ${formatCount(engine.models.length, "model")}, ${formatBytes(weightBytes)} of weights, in ${took}`,
+    `loaded ${formatCount(engine.models.length, "model")}, ${formatBytes(stats.weightBytes)} of weights, in ${took}`,
   );
+  progress.note(describeMemory(stats, options.memory === undefined));
   return engine;
+}
+
+function describeMemory(stats: EngineStats, measured: boolean): string {
+  const { memoryBytesLimit, weightBytes, kvBytesLimit, segments, loadedSegments } = stats;
+  const left = Math.min(kvBytesLimit, memoryBytesLimit - weightBytes);
+  const { boundBy, totalBytes } = machineMemory();
+  const source = measured ? ` (of the ${boundBy}'s ${formatBytes(totalBytes)}; --memory sets it)` : "";
+  const later =
+    loadedSegments === segments ? "" : `; ${segments - loadedSegments} of ${segments} segments wait to be asked for`;
+  return `memory: ${formatBytes(memoryBytesLimit)}${source}, ${formatBytes(left)} of it left for keys and values${later}`;
 }
 
 async function serveUntilStopped(context: CommandContext, engine: EngineClient, options: ServeOptions): Promise<void> {
@@ -130,12 +151,13 @@ async function serveUntilStopped(context: CommandContext, engine: EngineClient, 
   const server = await startServer({
     engine,
     texts: await loadTextModels(repository, documents),
+    changeModels: async (names) => changeModels(engine, context.repositoryPath, names),
     host: options.host ?? DEFAULT_HOST,
     port: options.port ?? DEFAULT_PORT,
     ...(tenants === null ? {} : { tenants: tenants.tenants }),
     log,
   });
-  const stopReloading = reloadOnHangup(reloadables(server, { tenants: options.tenants, models, log }), log);
+  const stopReloading = reloadOnHangup(reloadables(server, { options, engine, log }), log);
   context.write(context.json ? `${renderJson({ url: server.url, models })}\n` : `listening on ${server.url}\n`);
   if (!context.signal.aborted) await once(context.signal, "abort");
   await stopReloading();
@@ -144,16 +166,28 @@ async function serveUntilStopped(context: CommandContext, engine: EngineClient, 
   context.progress.succeed("stopped");
 }
 
+/** Models first: a tenant may be given one that has just come. */
 function reloadables(
   server: RunningServer,
-  { tenants: file, models, log }: { tenants: string | undefined; models: readonly string[]; log: Log },
+  { options, engine, log }: { options: ServeOptions; engine: EngineClient; log: Log },
 ): Reloadable[] {
-  if (file === undefined) return [];
+  const models: Reloadable = {
+    what: "models",
+    reload: async () => {
+      await server.changeModels(options.models ?? "all");
+      return formatCount(engine.models.length, "model");
+    },
+  };
+  const file = options.tenants;
+  if (file === undefined) return [models];
   const reload = async (): Promise<string> => {
-    const { tenants, warnings } = await loadTenants(file, models);
+    const { tenants, warnings } = await loadTenants(
+      file,
+      engine.models.map(({ name }) => name),
+    );
     server.replaceTenants(tenants);
     for (const warning of warnings) log.info(`warning: ${warning}`);
     return describeTenants(tenants);
   };
-  return [{ what: "tenants", reload }];
+  return [models, { what: "tenants", reload }];
 }

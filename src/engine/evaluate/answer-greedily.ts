@@ -32,7 +32,7 @@ export async function answerGreedily(
       const asked = questions.slice(answers.length, answers.length + batch.length);
       const answered: number[][] = asked.map(() => []);
       asked.forEach(({ tokens, limit }, at) =>
-        executor.open(at, { model: chain.name, maxTokens: tokens.length + limit }),
+        executor.open(at, { model: chain.key, maxTokens: tokens.length + limit }),
       );
       const step = async (items: BatchItem[]): Promise<void> => {
         signal?.throwIfAborted();

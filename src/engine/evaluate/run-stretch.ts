@@ -50,7 +50,7 @@ export async function* runStretch(
     for (const batch of batchesOf(run.sequences)) {
       const rowCount = batch.reduce((sum, tokens) => sum + tokens.length, 0);
       const blocks: RecordedRows[] = [];
-      batch.forEach((tokens, at) => executor.open(at, { model: stretch.name, maxTokens: tokens.length }));
+      batch.forEach((tokens, at) => executor.open(at, { model: stretch.key, maxTokens: tokens.length }));
       for (const call of prefillCalls(batch, run.prefillChunk)) {
         run.signal?.throwIfAborted();
         watch.begin(call.rowCount);

@@ -10,23 +10,23 @@ import { runtimeOptions } from "./runtime-options.ts";
  * opset 24 with exact-length keys and values and `nonpad_kv_seqlen`, so that queries are the last rows of the keys.
  */
 export class AttentionCores {
-  readonly #sessions: ReadonlyMap<string, InferenceSession>;
+  readonly #threads: number;
+  readonly #sessions = new Map<string, InferenceSession>();
   #masks = new Map<string, AttentionMask>();
 
-  private constructor(sessions: ReadonlyMap<string, InferenceSession>) {
-    this.#sessions = sessions;
+  constructor(threads: number) {
+    this.#threads = threads;
   }
 
-  static async load(cores: readonly CoreSpec[], threads: number): Promise<AttentionCores> {
-    const sessions = new Map<string, InferenceSession>();
+  /** Those of the geometries that are not there yet. Safe beside `attend`. */
+  async load(cores: readonly CoreSpec[]): Promise<void> {
     for (const core of cores) {
       for (const masked of core.window || core.alibiSlopes || core.sinks ? [true, false] : [false]) {
         const key = sessionKey(core, masked);
-        if (sessions.has(key)) continue;
-        sessions.set(key, await InferenceSession.create(coreModel(core, masked), runtimeOptions(threads)));
+        if (this.#sessions.has(key)) continue;
+        this.#sessions.set(key, await InferenceSession.create(coreModel(core, masked), runtimeOptions(this.#threads)));
       }
     }
-    return new AttentionCores(sessions);
   }
 
   /** Attends query rows [queries, heads × headSize], the last ones of `cache`, from position `start`; gives o rows. */

@@ -6,17 +6,16 @@ import type { Plan, Segment } from "../../chain/plan.ts";
 import type { BlockSource } from "../../chain/resolve-chain.ts";
 import { SequenceCache } from "../kv/sequence-cache.ts";
 import { AttentionCores } from "./attention-core.ts";
-import { layOutBatch, rankChains } from "./batch-layout.ts";
-import type { BatchItem, Executor } from "./executor.ts";
+import { layOutBatch } from "./batch-layout.ts";
+import type { BatchItem, Executor, Loadable, Needs } from "./executor.ts";
 import { RotaryBatch } from "./rotary-batch.ts";
-import { readRotaryTables } from "./rotary-tables.ts";
-import { rotaryRows, type RotaryRows, type RotaryTable } from "../../chain/rotary-rows.ts";
+import { readyPlan, type LoadablePlan, type ReadyPlan } from "./ready-plan.ts";
+import { rotaryRows, type RotaryRows } from "../../chain/rotary-rows.ts";
 import { gatherRows, joinRanges, RowStore, SpareBuffers, type RowRange } from "./row-store.ts";
-import { type SegmentSessions, SessionPool } from "./session-pool.ts";
+import { SessionPool, type SegmentSessions } from "./session-pool.ts";
 import { adapterRows, handOutLogits, singleRows, standingBefore, type Standing } from "./standing.ts";
 import type { SoloSession } from "./solo-session.ts";
 import { SoloSessions } from "./solo-sessions.ts";
-import { walkStages, type WalkStage } from "./walk-stages.ts";
 
 /** What flows between the segments of one step. */
 interface StepRows {
@@ -32,73 +31,51 @@ interface StepRows {
  * chain that shares it, the attention core once per sequence on its own cache.
  */
 export class ChainExecutor implements Executor {
-  readonly #plan: Plan;
-  readonly #stages: WalkStage[];
-  readonly #rank: number[];
-  readonly #sessions: SegmentSessions;
-  readonly #cores: AttentionCores;
-  readonly #tables: ReadonlyMap<RotarySpec, RotaryTable>;
-  readonly #chainOfModel: ReadonlyMap<string, number>;
-  readonly #sequences = new Map<number, { chain: number; cache: SequenceCache }>();
+  #ready: ReadyPlan;
+  #solo: SoloSessions | null;
+  readonly #sequences = new Map<number, { model: string; cache: SequenceCache }>();
   readonly #spare = new SpareBuffers();
-  readonly #solo: SoloSessions | null;
 
-  private constructor(
-    plan: Plan,
-    loaded: {
-      stages: WalkStage[];
-      sessions: SegmentSessions;
-      cores: AttentionCores;
-      tables: ReadonlyMap<RotarySpec, RotaryTable>;
-      solo: SoloSessions | null;
-    },
-  ) {
-    this.#plan = plan;
-    this.#stages = loaded.stages;
-    this.#sessions = loaded.sessions;
-    this.#cores = loaded.cores;
-    this.#tables = loaded.tables;
-    this.#solo = loaded.solo;
-    this.#rank = rankChains(plan.chains);
-    this.#chainOfModel = new Map(plan.chains.map(({ chain }, index) => [chain.name, index]));
+  constructor(ready: ReadyPlan) {
+    this.#ready = ready;
+    this.#solo = soloSessions(ready);
   }
 
-  /** Loads every segment once. Errors: blob_missing, repository_invalid, model_unsupported naming the part. */
-  static async load(
-    plan: Plan,
-    source: BlockSource,
-    { threads, solo }: { threads: number; solo: "auto" | "off" },
-  ): Promise<ChainExecutor> {
+  /** Loads every segment. Errors: as SessionPool.load. */
+  static async load(plan: Plan, source: BlockSource, { threads }: { threads: number }): Promise<ChainExecutor> {
     const sessions = await SessionPool.load(plan.segments, source, threads);
-    return await ChainExecutor.over(plan, source, { sessions, threads, solo });
+    return await ChainExecutor.over(plan, source, { sessions, threads });
   }
 
-  /** Runs the segments with sessions that are there already; closes them when it is closed. */
+  /** Runs the segments with sessions that are loaded already; closes them when it is closed. */
   static async over(
     plan: Plan,
     source: BlockSource,
-    { sessions, threads, solo = "off" }: { sessions: SegmentSessions; threads: number; solo?: "auto" | "off" },
+    { sessions, threads }: { sessions: SegmentSessions; threads: number },
   ): Promise<ChainExecutor> {
-    const stages = walkStages(plan);
-    const tables = await readRotaryTables(stages, source);
-    const cores = await AttentionCores.load(
-      plan.chains.flatMap(({ chain }) => chain.cores),
-      threads,
-    );
-    const soloSessions =
-      solo === "off" ? null : new SoloSessions(source, { threads, rotationsOf: rotationsOf(plan, stages) });
-    const [only, ...others] = plan.chains;
-    if (only && others.length === 0) await soloSessions?.load(only.chain);
-    return new ChainExecutor(plan, { stages, sessions, cores, tables, solo: soloSessions });
+    return new ChainExecutor(await readyPlan(plan, { source, sessions, cores: new AttentionCores(threads) }));
+  }
+
+  /** Of a LoadablePlan: its sessions. Of one whose sessions were given: nothing. */
+  get needs(): Needs {
+    return "needs" in this.#ready ? (this.#ready as LoadablePlan).needs : new Map();
+  }
+
+  /** A session for decoding alone. */
+  get extras(): readonly Loadable[] {
+    return this.#solo?.loaded ?? [];
+  }
+
+  /** Goes on by another plan, between two batches. It must have the models of all sequences; their caches stay. */
+  async adopt(ready: ReadyPlan): Promise<void> {
+    await this.#solo?.close();
+    this.#ready = ready;
+    this.#solo = soloSessions(ready);
   }
 
   open(sequence: number, { model, maxTokens }: { model: string; maxTokens: number }): void {
-    const chain = this.#chainOfModel.get(model);
-    if (chain === undefined) throw new Error(`No chain of the plan is called ${model}`);
-    this.#sequences.set(sequence, {
-      chain,
-      cache: new SequenceCache(this.#plan.chains[chain]!.chain.cores, maxTokens),
-    });
+    const cache = new SequenceCache(this.#chainOf(model).cores, maxTokens);
+    this.#sequences.set(sequence, { model, cache });
   }
 
   readState(sequence: number, from: number, to: number): Float32Array {
@@ -115,17 +92,6 @@ export class ChainExecutor implements Executor {
     this.#sequences.get(sequence)!.cache.truncate(tokens);
   }
 
-  /** The model that has a session of its own for decoding alone. */
-  get soloModel(): string | null {
-    return this.#solo?.model ?? null;
-  }
-
-  /** Do all of a model's rows share runs? */
-  sharesRuns(model: string): boolean {
-    const { walk } = this.#plan.chains[this.#chainOfModel.get(model)!]!;
-    return walk.every((step) => step.kind === "core" || this.#sessions.isRowInvariant(step.segment));
-  }
-
   release(sequence: number): void {
     this.#sequences.get(sequence)?.cache.release();
     this.#sequences.delete(sequence);
@@ -135,14 +101,14 @@ export class ChainExecutor implements Executor {
     return [...this.#sequences.values()].reduce((sum, { cache }) => sum + cache.byteLength, 0);
   }
 
-  async whileIdle(): Promise<void> {
-    await this.#solo?.whileIdle();
+  async whileIdle(spareBytes: number): Promise<void> {
+    await this.#solo?.whileIdle(spareBytes);
   }
 
   async execute(items: BatchItem[]): Promise<Float32Array[]> {
     const [first, ...others] = items;
     if (first && others.length === 0 && first.tokens.length === 1 && first.start > 0 && first.logits !== "none") {
-      const session = this.#solo?.take(this.#plan.chains[this.#sequences.get(first.sequence)!.chain]!.chain);
+      const session = this.#solo?.take(this.#chainOf(this.#sequences.get(first.sequence)!.model));
       if (session) return [await this.#runAlone(first, session)];
     }
     return await this.#executeBatch(items);
@@ -151,40 +117,47 @@ export class ChainExecutor implements Executor {
   async #runAlone({ sequence, start, tokens: [token] }: BatchItem, session: SoloSession): Promise<Float32Array> {
     const { cache } = this.#sequences.get(sequence)!;
     cache.reserve(start + 1);
-    const rotary = (spec: RotarySpec): RotaryRows => rotaryRows(spec, [start], this.#tables.get(spec) ?? null);
+    const rotary = (spec: RotarySpec): RotaryRows => rotaryRows(spec, [start], this.#ready.tables.get(spec) ?? null);
     return await session.run({ token: token!, position: start, cache, rotaryRows: rotary });
   }
 
   async #executeBatch(items: BatchItem[]): Promise<Float32Array[]> {
-    const batch = layOutBatch(items, (item) => this.#sequences.get(item.sequence)!.chain, this.#rank);
+    const { chainOf, rank, tables, stages, cores } = this.#ready;
+    const batch = layOutBatch(items, (item) => chainOf.get(this.#sequences.get(item.sequence)!.model)!, rank);
     for (const item of items) this.#sequences.get(item.sequence)!.cache.reserve(item.start + item.tokens.length);
     const step: StepRows = {
       values: new RowStore(batch.positions.length, this.#spare),
       ids: batch.ids,
       positions: BigInt64Array.from(batch.positions, BigInt),
-      rotary: new RotaryBatch(batch.positions, this.#tables),
+      rotary: new RotaryBatch(batch.positions, tables),
       logits: items.map(() => new Float32Array(0)),
     };
-    for (const stage of this.#stages) {
+    for (const stage of stages) {
       const standing = standingBefore(stage, batch.placed);
       for (const together of this.#runsOf(stage.segment, standing))
         await this.#runSegment(stage.segment, together, step);
     }
-    this.#cores.endStep();
+    cores.endStep();
     return step.logits;
   }
 
   async close(): Promise<void> {
     for (const sequence of this.#sequences.keys()) this.release(sequence);
     await this.#solo?.close();
-    await this.#sessions.close();
-    await this.#cores.close();
+    await this.#ready.sessions.close();
+    await this.#ready.cores.close();
+  }
+
+  #chainOf(model: string): BlockChain {
+    const index = this.#ready.chainOf.get(model);
+    if (index === undefined) throw new Error(`No chain of the plan is called ${model}`);
+    return this.#ready.plan.chains[index]!.chain;
   }
 
   /** All in one run; where a kernel's bits depend on the rows beside, each sequence in the runs it would have alone. */
   #runsOf(segment: Segment, standing: Standing[]): Standing[][] {
     if (standing.length === 0) return [];
-    if (this.#sessions.isRowInvariant(segment.id)) return [standing];
+    if (this.#ready.sessions.isRowInvariant(segment.id)) return [standing];
     return standing.flatMap((one) => (one.placed.item.stepwise ? singleRows(one) : [one])).map((one) => [one]);
   }
 
@@ -194,7 +167,7 @@ export class ChainExecutor implements Executor {
     const feeds: Record<string, Tensor> = {};
     for (const port of segment.inputs) feeds[port.name] = feedPort(port, { standing, ranges, rowCount }, step);
     if (segment.adapters.length > 0) feeds[ADAPTER_INPUT] = new Tensor("int64", adapterRows(standing), [1, rowCount]);
-    const outputs = await this.#sessions.run(segment.id, feeds);
+    const outputs = await this.#ready.sessions.run(segment.id, feeds);
 
     for (const port of segment.outputs) {
       const rows = outputs[port.name]!.data as Float32Array;
@@ -223,7 +196,7 @@ export class ChainExecutor implements Executor {
       const width = spec.heads * spec.valueHeadSize;
       for (let from = 0; from < rows.count; from += stride) {
         const query = part("q", spec.heads * spec.headSize, from, stride);
-        const call = this.#cores.attend(spec, cache, { start: start + from, query });
+        const call = this.#ready.cores.attend(spec, cache, { start: start + from, query });
         const range = { start: rows.start + from, count: stride };
         attended.push(call.then((o) => step.values.put("o", width, [range], o)));
       }
@@ -235,12 +208,17 @@ export class ChainExecutor implements Executor {
   }
 }
 
-/** Distinct rotations of a chain, as the objects that tables are known by. */
-function rotationsOf(plan: Plan, stages: readonly WalkStage[]): (chain: BlockChain) => RotarySpec[] {
-  return (chain) => {
+/** Where a plan has one chain only, that chain may have its session before it was seen alone. */
+function soloSessions({ plan, stages, solo }: ReadyPlan): SoloSessions | null {
+  if (!solo) return null;
+  const rotationsOf = (chain: BlockChain): RotarySpec[] => {
     const index = plan.chains.findIndex((planned) => planned.chain === chain);
     return [...new Set(stages.flatMap(({ members }) => members.get(index)?.rotary ?? []))];
   };
+  const sessions = new SoloSessions(solo.source, { threads: solo.threads, rotationsOf });
+  const [only, ...others] = plan.chains;
+  if (only && others.length === 0) sessions.expect(only.chain);
+  return sessions;
 }
 
 function feedPort(

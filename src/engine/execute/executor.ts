@@ -1,8 +1,26 @@
+/** What an executor can be without for a while: a segment's session, an opaque model. Never called during a run. */
+export interface Loadable {
+  /** Equal keys compute the same. */
+  readonly key: string;
+  /** Memory it takes while it is loaded, at most (memory/session-bytes.ts). */
+  readonly bytes: number;
+  readonly isLoaded: boolean;
+  /** Errors: blob_missing, repository_invalid, model_unsupported naming the part. */
+  load(): Promise<void>;
+  unload(): Promise<void>;
+}
+
+/** Model key → what it cannot run without. */
+export type Needs = ReadonlyMap<string, readonly Loadable[]>;
+
 /**
  * What the engine drives: something that turns a batch of tokens into logits and keeps the state of sequences between
  * batches. One call at a time. The engine accounts the memory; an executor only uses what was claimed.
  */
 export interface Executor {
+  /** What each model needs before it runs; the executor loads none of it by itself. */
+  readonly needs: Needs;
+
   /** Begins an empty sequence of at most `maxTokens`. Takes no memory yet. */
   open(sequence: number, options: { model: string; maxTokens: number }): void;
 
@@ -28,8 +46,11 @@ export interface Executor {
   /** Bytes of state that sequences hold now. */
   stateBytes(): number;
 
-  /** Called while no sequence runs: time for what makes later calls faster. */
-  whileIdle?(): Promise<void>;
+  /** Called while no sequence runs: time for what makes later calls faster, in `spareBytes` that nobody needs. */
+  whileIdle?(spareBytes: number): Promise<void>;
+
+  /** What it loaded so. It runs as well without: it may be unloaded between any two calls. */
+  readonly extras?: readonly Loadable[];
 
   /** Frees sessions. No sequence may be used after. */
   close(): Promise<void>;

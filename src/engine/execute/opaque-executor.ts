@@ -1,35 +1,53 @@
 import { InferenceSession, Tensor } from "onnxruntime-node";
 import type { OpaqueSpec } from "../../blocks/block.ts";
 import type { OpaqueChain } from "../../chain/chain.ts";
-import type { BlockSource } from "../../chain/resolve-chain.ts";
 import { halfToFloat } from "../../onnx/tensor-data.ts";
 import { BlockllmError } from "../../support/errors.ts";
 import { reasonOf } from "../../support/reason.ts";
-import type { BatchItem, Executor } from "./executor.ts";
+import { sessionBytes } from "../memory/session-bytes.ts";
+import type { BatchItem, Executor, Loadable, Needs } from "./executor.ts";
 import { runtimeOptions } from "./runtime-options.ts";
+import type { SessionSource } from "./segment-session.ts";
 
 type Past = OpaqueSpec["past"][number];
 
 /** One whole model that keeps its own keys and values: sequence after sequence, correct but unshared. */
-export class OpaqueExecutor implements Executor {
+export class OpaqueExecutor implements Executor, Loadable {
+  readonly key: string;
+  readonly bytes: number;
+  readonly needs: Needs;
   readonly #chain: OpaqueChain;
-  readonly #session: InferenceSession;
+  readonly #from: SessionSource;
+  #session: InferenceSession | null = null;
   readonly #sequences = new Map<number, { past: Map<string, Tensor> }>();
 
-  private constructor(chain: OpaqueChain, session: InferenceSession) {
+  constructor(chain: OpaqueChain, from: SessionSource) {
+    this.key = `opaque ${chain.key}`;
+    this.bytes = opaqueBytes(chain, from.maxBatchTokens);
+    this.needs = new Map([[chain.key, [this]]]);
     this.#chain = chain;
-    this.#session = session;
+    this.#from = from;
   }
 
-  static async load(chain: OpaqueChain, source: BlockSource, threads: number): Promise<OpaqueExecutor> {
-    const path = source.blobs.path(chain.part.graph);
+  get isLoaded(): boolean {
+    return this.#session !== null;
+  }
+
+  async load(): Promise<void> {
+    const path = this.#from.source.blobs.path(this.#chain.part.graph);
     try {
-      return new OpaqueExecutor(chain, await InferenceSession.create(path, runtimeOptions(threads)));
+      this.#session ??= await InferenceSession.create(path, runtimeOptions(this.#from.threads));
     } catch (cause) {
-      throw new BlockllmError("model_unsupported", `ONNX Runtime cannot load ${chain.name}: ${reasonOf(cause)}`, {
+      throw new BlockllmError("model_unsupported", `ONNX Runtime cannot load ${this.#chain.name}: ${reasonOf(cause)}`, {
         cause,
       });
     }
+  }
+
+  async unload(): Promise<void> {
+    const session = this.#session;
+    this.#session = null;
+    await session?.release();
   }
 
   open(sequence: number): void {
@@ -66,7 +84,7 @@ export class OpaqueExecutor implements Executor {
 
   async close(): Promise<void> {
     this.#sequences.clear();
-    await this.#session.release();
+    await this.unload();
   }
 
   #refuse(): never {
@@ -94,10 +112,17 @@ export class OpaqueExecutor implements Executor {
     if (spec.attentionMask !== null)
       feeds[spec.attentionMask] = integers(Array.from({ length: start + tokens.length }, () => 1));
     for (const constant of spec.constants) feeds[constant.name] = constantTensor(constant);
+    if (!this.#session) throw new Error(`${this.#chain.name} is run while it is not loaded`);
     const outputs = await this.#session.run(feeds);
     state.past = new Map(spec.past.map(({ input, output }) => [input, outputs[output]!]));
     return floatData(outputs[spec.logits]!);
   }
+}
+
+/** Memory its session takes. Logits of a whole prompt may come out at once. */
+export function opaqueBytes({ part, document }: OpaqueChain, maxBatchTokens: number): number {
+  const logitBytes = 4 * maxBatchTokens * document.vocabSize;
+  return part.graphBytes + logitBytes + sessionBytes({ parts: [part], adapters: [] }, maxBatchTokens);
 }
 
 /** Bytes one token adds to a sequence's state. Error: model_unsupported where the file does not say how large it is. */

@@ -1,11 +1,20 @@
-import type { BatchItem, Executor } from "./executor.ts";
+import type { BatchItem, Executor, Loadable, Needs } from "./executor.ts";
 
-/** Several executors as one: each model's sequences go to the executor that holds the model. */
+/** Several executors as one: each model's sequences go to the executor that holds the model. Models by their keys. */
 export class RoutedExecutor implements Executor {
-  readonly #executors: ReadonlyMap<string, Executor>;
+  #executors: ReadonlyMap<string, Executor>;
   readonly #ofSequence = new Map<number, Executor>();
 
   constructor(executors: ReadonlyMap<string, Executor>) {
+    this.#executors = executors;
+  }
+
+  get needs(): Needs {
+    return new Map(this.#distinct().flatMap(({ needs }) => [...needs]));
+  }
+
+  /** Goes on with these, between two batches. Sequences stay with the executor that has them. */
+  adopt(executors: ReadonlyMap<string, Executor>): void {
     this.#executors = executors;
   }
 
@@ -48,8 +57,12 @@ export class RoutedExecutor implements Executor {
     return logits;
   }
 
-  async whileIdle(): Promise<void> {
-    for (const executor of this.#distinct()) await executor.whileIdle?.();
+  async whileIdle(spareBytes: number): Promise<void> {
+    for (const executor of this.#distinct()) await executor.whileIdle?.(spareBytes);
+  }
+
+  get extras(): readonly Loadable[] {
+    return this.#distinct().flatMap(({ extras }) => extras ?? []);
   }
 
   async close(): Promise<void> {

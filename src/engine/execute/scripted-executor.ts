@@ -1,4 +1,4 @@
-import type { BatchItem, Executor } from "./executor.ts";
+import type { BatchItem, Executor, Needs } from "./executor.ts";
 
 export interface Script {
   vocabSize: number;
@@ -12,11 +12,13 @@ export interface Script {
  * refuses calls that a real executor could not serve, so engine and server are tested without ONNX Runtime.
  */
 export class ScriptedExecutor implements Executor {
+  needs: Needs;
   readonly #script: Script;
   readonly #sequences = new Map<number, { model: string; maxTokens: number; history: number[] }>();
 
-  constructor(script: Script) {
+  constructor(script: Script, needs: Needs = new Map()) {
     this.#script = script;
+    this.needs = needs;
   }
 
   open(sequence: number, { model, maxTokens }: { model: string; maxTokens: number }): void {
@@ -68,6 +70,8 @@ export class ScriptedExecutor implements Executor {
   #play({ sequence, tokens, start, logits }: BatchItem): Float32Array {
     const state = this.#sequences.get(sequence);
     if (!state) throw new Error(`Sequence ${sequence} was not opened`);
+    const missing = this.needs.get(state.model)?.find(({ isLoaded }) => !isLoaded);
+    if (missing) throw new Error(`${state.model} runs without ${missing.key}`);
     if (start !== state.history.length)
       throw new Error(`Sequence ${sequence} has ${state.history.length} tokens, not ${start}`);
     if (start + tokens.length > state.maxTokens)

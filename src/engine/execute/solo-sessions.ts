@@ -4,6 +4,8 @@ import type { BlockChain } from "../../chain/chain.ts";
 import { planChains } from "../../chain/plan.ts";
 import type { BlockSource } from "../../chain/resolve-chain.ts";
 import { reasonOf } from "../../support/reason.ts";
+import { sessionBytes } from "../memory/session-bytes.ts";
+import type { Loadable } from "./executor.ts";
 import { runsSolo } from "./solo-graph.ts";
 import { SoloSession } from "./solo-session.ts";
 
@@ -16,8 +18,6 @@ export interface SoloOptions {
   threads: number;
   /** One object per distinct specification. */
   rotationsOf: (chain: BlockChain) => RotarySpec[];
-  /** Bytes of memory that nobody needs; default: what the machine has free. */
-  spareBytes?: () => number;
 }
 
 /**
@@ -43,16 +43,21 @@ export class SoloSessions {
     return null;
   }
 
-  /** Loads a session where one was missed; only while no sequence runs. */
-  async whileIdle(): Promise<void> {
+  /** As if it had been seen alone for long enough. */
+  expect(chain: BlockChain): void {
+    this.#seen = { chain, tokens: WORTHWHILE_TOKENS };
+  }
+
+  /** Loads a session where one was missed and memory that nobody needs is plenty; only while no sequence runs. */
+  async whileIdle(spareBytes: number): Promise<void> {
     const seen = this.#seen;
     this.#seen = null;
-    if (seen !== null && seen.tokens >= WORTHWHILE_TOKENS) await this.load(seen.chain);
+    if (seen !== null && seen.tokens >= WORTHWHILE_TOKENS) await this.#load(seen.chain, spareBytes);
   }
 
   /** In place of the one there is. Does nothing where the chain cannot run so or memory is short. */
-  async load(chain: BlockChain): Promise<void> {
-    const spare = (this.#options.spareBytes ?? freemem)();
+  async #load(chain: BlockChain, spareBytes: number): Promise<void> {
+    const spare = Math.min(spareBytes, freemem());
     if (!runsSolo(chain) || LEAST_FREE * planChains([chain]).bytes > spare) return;
     await this.close();
     const { threads, rotationsOf } = this.#options;
@@ -65,6 +70,26 @@ export class SoloSessions {
     }
   }
 
+  /** The session there is, as something that may be unloaded; it is not loaded again by itself. */
+  get loaded(): readonly Loadable[] {
+    if (!this.#loaded) return [];
+    const { chain, session } = this.#loaded;
+    const isLoaded = (): boolean => this.#loaded?.session === session;
+    return [
+      {
+        key: `solo ${chain.key}`,
+        bytes: soloBytes(chain),
+        get isLoaded() {
+          return isLoaded();
+        },
+        load: () => Promise.reject(new Error("A session for decoding alone is not loaded on demand")),
+        unload: async () => {
+          if (isLoaded()) await this.close();
+        },
+      },
+    ];
+  }
+
   /** The model whose session there is. */
   get model(): string | null {
     return this.#loaded?.chain.name ?? null;
@@ -74,4 +99,9 @@ export class SoloSessions {
     await this.#loaded?.session.close();
     this.#loaded = null;
   }
+}
+
+function soloBytes({ steps }: BlockChain): number {
+  const parts = steps.flatMap((step) => (step.kind === "part" ? [step.part] : []));
+  return sessionBytes({ parts, adapters: [parts.map(({ factors }) => factors)] }, 1);
 }

@@ -1,3 +1,5 @@
+import type { MemoryBudget } from "../memory/memory-budget.ts";
+
 /** Tokens per page; a page spans all layers of a chain, so its bytes depend on the chain. */
 export const PAGE_TOKENS = 16;
 
@@ -5,19 +7,17 @@ export function pagesFor(tokens: number): number {
   return Math.ceil(tokens / PAGE_TOKENS);
 }
 
-/** Who holds how much of one byte budget. Work is scheduled only on pages that were claimed here first. */
+/** Who holds how much of the budget. Work is scheduled only on pages that were claimed here first. */
 export class PageLedger {
-  readonly totalBytes: number;
-  #freeBytes: number;
+  readonly #budget: MemoryBudget;
   readonly #held = new Map<number, { pages: number; pageBytes: number }>();
 
-  constructor(totalBytes: number) {
-    this.totalBytes = totalBytes;
-    this.#freeBytes = totalBytes;
+  constructor(budget: MemoryBudget) {
+    this.#budget = budget;
   }
 
   get freeBytes(): number {
-    return this.#freeBytes;
+    return this.#budget.free("kv");
   }
 
   get heldPages(): number {
@@ -26,47 +26,46 @@ export class PageLedger {
 
   /** Changes nothing: would `claim` with the same arguments fit? */
   canClaim(claim: PageClaim): boolean {
-    return this.#missingBytes(claim) <= this.#freeBytes;
+    return this.missingBytes(claim) <= this.freeBytes;
   }
 
   /** Makes `holder` hold pages for `tokens`; never fewer than before. Ask `canClaim` first. */
   claim(claim: PageClaim): void {
-    const missing = this.#missingBytes(claim);
-    if (missing > this.#freeBytes) throw new Error(`Claimed ${missing} bytes of pages with ${this.#freeBytes} free`);
+    const missing = this.missingBytes(claim);
+    if (missing > this.freeBytes) throw new Error(`Claimed ${missing} bytes of pages with ${this.freeBytes} free`);
     const before = this.#held.get(claim.holder)?.pages ?? 0;
     const pageBytes = claim.bytesPerToken * PAGE_TOKENS;
     this.#held.set(claim.holder, { pages: Math.max(before, pagesFor(claim.tokens)), pageBytes });
-    this.#freeBytes -= missing;
+    this.#budget.take("kv", missing);
   }
 
   /** Gives pages back that `tokens` do not need. */
   trim({ holder, tokens }: PageClaim): void {
     const held = this.#held.get(holder);
     if (!held || held.pages <= pagesFor(tokens)) return;
-    this.#freeBytes += (held.pages - pagesFor(tokens)) * held.pageBytes;
+    this.#budget.give("kv", (held.pages - pagesFor(tokens)) * held.pageBytes);
     held.pages = pagesFor(tokens);
   }
 
   release(holder: number): void {
     const held = this.#held.get(holder);
     if (!held) return;
-    this.#freeBytes += held.pages * held.pageBytes;
+    this.#budget.give("kv", held.pages * held.pageBytes);
     this.#held.delete(holder);
   }
 
-  /** Throws unless free + held = total and only `holders` hold pages. */
+  /** Throws unless what is held is what was taken and only `holders` hold pages. */
   checkIntegrity(holders: ReadonlySet<number>): void {
     let heldBytes = 0;
     for (const [holder, { pages, pageBytes }] of this.#held) {
       if (!holders.has(holder)) throw new Error(`Sequence ${holder} is gone and still holds ${pages} pages`);
       heldBytes += pages * pageBytes;
     }
-    if (this.#freeBytes + heldBytes !== this.totalBytes || this.#freeBytes < 0) {
-      throw new Error(`KV bytes: ${this.#freeBytes} free + ${heldBytes} held, but ${this.totalBytes} in all`);
-    }
+    this.#budget.checkIntegrity("kv", heldBytes);
   }
 
-  #missingBytes({ holder, tokens, bytesPerToken }: PageClaim): number {
+  /** What `claim` would take beyond what its holder has. */
+  missingBytes({ holder, tokens, bytesPerToken }: PageClaim): number {
     const missing = pagesFor(tokens) - (this.#held.get(holder)?.pages ?? 0);
     return Math.max(0, missing) * bytesPerToken * PAGE_TOKENS;
   }

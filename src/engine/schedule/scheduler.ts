@@ -2,8 +2,11 @@ import { BlockllmError } from "../../support/errors.ts";
 import type { EngineConfig } from "../engine-config.ts";
 import { PageLedger, type PageClaim } from "../kv/page-ledger.ts";
 import { PrefixCache } from "../kv/prefix-cache.ts";
+import type { MemoryBudget } from "../memory/memory-budget.ts";
+import type { Residency } from "../memory/residency.ts";
 import type { Sequence } from "../sequence.ts";
 import { Drafter } from "../speculate/drafter.ts";
+import { LoadPatience } from "./load-patience.ts";
 import { isDecode, nextWork, type Work } from "./next-work.ts";
 import { rankOf } from "./priority.ts";
 import { TokenCounters } from "./token-counters.ts";
@@ -23,19 +26,35 @@ export interface Admission {
   prefix: Float32Array[];
 }
 
-/** Two queues over one page budget: sequences wait until their tokens have pages, then run until they end or yield. */
+/** What the scheduler divides. */
+export interface SharedMemory {
+  budget: MemoryBudget;
+  residency: Residency;
+}
+
+type Lists = Pick<Schedule, "admitted" | "yielded">;
+
+/**
+ * Two queues over one memory budget: sequences wait until their model and their tokens have room, then run until they
+ * end or yield. One that runs while its model is still being loaded has no work.
+ */
 export class Scheduler {
   readonly ledger: PageLedger;
   readonly prefixes: PrefixCache;
   readonly drafter: Drafter;
   readonly #config: EngineConfig;
+  readonly #budget: MemoryBudget;
+  readonly #residency: Residency;
+  readonly #patience = new LoadPatience();
   readonly #counters = new TokenCounters();
   readonly #waiting = new Set<Sequence>();
   readonly #running = new Set<Sequence>();
 
-  constructor(config: EngineConfig) {
+  constructor(config: EngineConfig, { budget, residency }: SharedMemory) {
     this.#config = config;
-    this.ledger = new PageLedger(config.kvMemoryBytes);
+    this.#budget = budget;
+    this.#residency = residency;
+    this.ledger = new PageLedger(budget);
     this.prefixes = new PrefixCache(this.ledger);
     this.drafter = new Drafter(config, this.ledger);
   }
@@ -65,7 +84,7 @@ export class Scheduler {
 
   remove(sequence: Sequence): void {
     this.#waiting.delete(sequence);
-    this.#running.delete(sequence);
+    if (this.#running.delete(sequence)) this.#residency.letGo(sequence.model.key);
     this.ledger.release(sequence.id);
   }
 
@@ -77,6 +96,8 @@ export class Scheduler {
     const yielded: Sequence[] = [];
     const admitted: Admission[] = [];
     this.#age(now);
+    const wanted = this.#wanted();
+    this.#patience.begin(now, (model) => wanted.has(model) && !this.#residency.isReady(model));
     const decodes = this.#pickDecodes(yielded);
     const prefills = this.#pickPrefills(this.#config.maxBatchTokens - decodes.length, { admitted, yielded });
     // A better class may have taken a decode's place.
@@ -104,13 +125,14 @@ export class Scheduler {
   }
 
   checkIntegrity(): void {
+    this.#residency.checkIntegrity([...this.#running].map(({ model }) => model.key));
     this.ledger.checkIntegrity(new Set([...[...this.#running].map(({ id }) => id), ...this.prefixes.holders]));
     this.prefixes.checkIntegrity();
   }
 
   /** While others wait for a prefill, decodes leave room for one chunk. */
   #pickDecodes(yielded: Sequence[]): Sequence[] {
-    const ready = [...this.#running].filter(isDecode);
+    const ready = [...this.#running].filter((sequence) => isDecode(sequence) && this.#isReady(sequence));
     const othersWait = this.#waiting.size + this.#running.size > ready.length;
     const budget = this.#config.maxBatchTokens - (othersWait ? this.#config.prefillChunk : 0);
     const picked: Sequence[] = [];
@@ -121,17 +143,21 @@ export class Scheduler {
     return picked.filter((sequence) => this.#running.has(sequence));
   }
 
-  /** Whoever's turn it is and finds no pages holds up all who wait behind: nobody is passed for being large. */
-  #pickPrefills(budget: number, lists: Pick<Schedule, "admitted" | "yielded">): Sequence[] {
-    const ready = [...this.#running].filter((sequence) => !isDecode(sequence));
+  /**
+   * Whoever's turn it is and finds no pages holds up all who wait behind: nobody is passed for being large. Who finds no
+   * room for its model is passed for a while (load-patience.ts).
+   */
+  #pickPrefills(budget: number, lists: Lists): Sequence[] {
+    const ready = [...this.#running].filter((sequence) => !isDecode(sequence) && this.#isReady(sequence));
     const picked: Sequence[] = [];
     let left = budget;
     let mayAdmit = true;
     for (const sequence of this.#inTurns([...ready, ...this.#startable()])) {
       if (this.#cost(sequence) > left) break;
       if (this.#waiting.has(sequence)) {
-        mayAdmit &&= this.#admit(sequence, lists);
         if (!mayAdmit) continue;
+        if (!this.#admit(sequence, lists)) mayAdmit = this.#mayBePassed(sequence);
+        if (!this.#running.has(sequence) || !this.#isReady(sequence)) continue;
       }
       left -= this.#cost(sequence);
       picked.push(sequence);
@@ -139,25 +165,54 @@ export class Scheduler {
     return picked;
   }
 
-  /** Pages for all tokens known so far and the next one: who is admitted gets at least to its next token. */
-  #admit(sequence: Sequence, { admitted, yielded }: Pick<Schedule, "admitted" | "yielded">): boolean {
+  /**
+   * Room for the model, and pages for all tokens known so far and the next one: who is admitted gets at least to its
+   * next token.
+   */
+  #admit(sequence: Sequence, lists: Lists): boolean {
+    const { key, prefillChunk } = sequence.model;
     const claim = sequence.claimFor(Math.min(sequence.tokens.length + 1, sequence.maxLength));
     // Twice: what it will use becomes the youngest before anything is given up for it.
     this.#lookUpPrefix(sequence);
-    while (this.#running.size >= this.#config.maxSequences || !this.#canClaim(claim)) {
-      const victim = firstToYield([...this.#running].filter(({ rank }) => rank > sequence.rank));
+    this.#residency.hold(key);
+    if (!this.#findRoom(sequence, claim, lists)) {
+      this.#residency.letGo(key);
+      return false;
+    }
+    this.#residency.demand(key);
+    this.ledger.claim(claim);
+    const prefix = this.#lookUpPrefix(sequence);
+    if (sequence.computed === 0) sequence.reused = prefix.length * prefillChunk;
+    sequence.advance(prefix.length * prefillChunk);
+    lists.admitted.push({ sequence, prefix });
+    this.#waiting.delete(sequence);
+    this.#running.add(sequence);
+    return true;
+  }
+
+  #findRoom(sequence: Sequence, claim: PageClaim, { admitted, yielded }: Lists): boolean {
+    const missing = this.#residency.missingBytes(sequence.model.key);
+    while (this.#running.size >= this.#config.maxSequences || !this.#canClaim(claim, missing)) {
+      const victim = this.#victimOf(sequence, missing, admitted);
       if (!victim) return false;
       this.#yield(victim);
       yielded.push(victim);
     }
-    this.ledger.claim(claim);
-    const prefix = this.#lookUpPrefix(sequence);
-    if (sequence.computed === 0) sequence.reused = prefix.length * sequence.model.prefillChunk;
-    sequence.advance(prefix.length * sequence.model.prefillChunk);
-    admitted.push({ sequence, prefix });
-    this.#waiting.delete(sequence);
-    this.#running.add(sequence);
     return true;
+  }
+
+  /** Of a worse class; or, where the sequence's model has waited very long for memory, of no better one. */
+  #victimOf({ rank, model }: Sequence, missing: number, admitted: readonly Admission[]): Sequence | undefined {
+    const worse = firstToYield([...this.#running].filter((one) => one.rank > rank));
+    if (worse || missing === 0) return worse;
+    this.#patience.wait(model.key, this.#residency.secondsFor(missing));
+    if (!this.#patience.isLost(model.key)) return undefined;
+    const begun = new Set(admitted.map((one) => one.sequence));
+    return firstToYield([...this.#running].filter((one) => one.rank >= rank && !begun.has(one)));
+  }
+
+  #mayBePassed({ model }: Sequence): boolean {
+    return this.#residency.missingBytes(model.key) > 0 && !this.#patience.isOver(model.key);
   }
 
   /** Those that wait, without those of tenants that run as many as they may. */
@@ -186,10 +241,23 @@ export class Scheduler {
     return true;
   }
 
-  /** Kept prefixes go before anyone yields or waits. */
-  #canClaim(claim: PageClaim): boolean {
-    while (!this.ledger.canClaim(claim)) if (!this.prefixes.giveUpOldest()) return false;
+  /** Room for pages and for weights that are missing. Kept prefixes and idle weights go before anyone yields or waits. */
+  #canClaim(claim: PageClaim, missing = 0): boolean {
+    const pages = this.ledger.missingBytes(claim);
+    while (!this.ledger.canClaim(claim) || pages + missing > this.#budget.free("weights")) {
+      if (this.prefixes.giveUpOldest()) continue;
+      if (!this.#residency.giveUp(pages + missing - this.#budget.free("weights"), this.#wanted())) return false;
+    }
     return true;
+  }
+
+  /** Models that someone waits for. */
+  #wanted(): ReadonlySet<string> {
+    return new Set([...this.#waiting].map(({ model }) => model.key));
+  }
+
+  #isReady({ model }: Sequence): boolean {
+    return this.#residency.isReady(model.key);
   }
 
   /** Never the whole prompt: its last token gives the first row of logits. */

@@ -15,7 +15,6 @@ export async function loadWholeModels({ repository, models, config }: WholeModel
   const known = await openRepository(repository);
   const executors = new Map<string, Executor>();
   const scheduled: ScheduledModel[] = [];
-  let bytes = 0;
   for (const { name, folder } of models) {
     const { document } = await known.readModel(name);
     const { graph, facts } = locateModel(folder);
@@ -25,7 +24,9 @@ export async function loadWholeModels({ repository, models, config }: WholeModel
     const contextLength = document.contextLength ?? config.defaultContextLength;
     scheduled.push({
       name,
+      key: name,
       contextLength,
+      contextBound: "model",
       vocabSize,
       endTokens,
       document,
@@ -36,11 +37,6 @@ export async function loadWholeModels({ repository, models, config }: WholeModel
       speculates: false,
       stateKey: null,
     });
-    bytes += document.source.bytes;
   }
-  return {
-    executor: new RoutedExecutor(executors),
-    models: scheduled,
-    weights: { bytes, segments: models.length },
-  };
+  return { executor: new RoutedExecutor(executors), models: scheduled };
 }

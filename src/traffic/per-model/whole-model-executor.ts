@@ -1,6 +1,6 @@
 import { InferenceSession } from "onnxruntime-node";
 import type { OpaqueSpec } from "../../blocks/block.ts";
-import type { BatchItem, Executor } from "../../engine/execute/executor.ts";
+import type { BatchItem, Executor, Needs } from "../../engine/execute/executor.ts";
 import { runtimeOptions } from "../../engine/execute/runtime-options.ts";
 import { BlockllmError } from "../../support/errors.ts";
 import { reasonOf } from "../../support/reason.ts";
@@ -20,6 +20,8 @@ interface Held {
  * a sequence joins or leaves. Where the graph gives wrong rows for padded batches, sequences run one by one.
  */
 export class WholeModelExecutor implements Executor {
+  /** A deployment of one model has it loaded for good. */
+  readonly needs: Needs = new Map();
   readonly #file: WholeModelFile;
   readonly #padding: Padding | null;
   readonly #sequences = new Map<number, Held>();

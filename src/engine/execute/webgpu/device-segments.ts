@@ -4,7 +4,7 @@ import type { BlockSource } from "../../../chain/resolve-chain.ts";
 import { writeModel } from "../../../onnx/write-model.ts";
 import { BlockllmError } from "../../../support/errors.ts";
 import { readSegment, weightPlace } from "../read-segment.ts";
-import { cannotLoad } from "../session-pool.ts";
+import { cannotLoad } from "../segment-session.ts";
 import { forWebgpu } from "./for-webgpu.ts";
 import { webgpuOptions } from "./webgpu-options.ts";
 

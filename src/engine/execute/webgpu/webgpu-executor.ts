@@ -6,7 +6,7 @@ import type { BlockSource } from "../../../chain/resolve-chain.ts";
 import type { RotaryTable } from "../../../chain/rotary-rows.ts";
 import { capacityFor } from "../../kv/capacity.ts";
 import { layOutBatch, rankChains } from "../batch-layout.ts";
-import type { BatchItem, Executor } from "../executor.ts";
+import type { BatchItem, Executor, Needs } from "../executor.ts";
 import { RotaryBatch } from "../rotary-batch.ts";
 import { readRotaryTables } from "../rotary-tables.ts";
 import { gatherRows, joinRanges, type RowRange } from "../row-store.ts";
@@ -50,6 +50,8 @@ interface Loaded {
  * positions and angles go up, logits come down. It walks the same stages over the same flat batch as on the CPU.
  */
 export class WebgpuExecutor implements Executor {
+  /** All of it is loaded from the start. */
+  readonly needs: Needs = new Map();
   readonly #plan: Plan;
   readonly #loaded: Loaded;
   readonly #rank: number[];
@@ -62,7 +64,7 @@ export class WebgpuExecutor implements Executor {
     this.#plan = plan;
     this.#loaded = loaded;
     this.#rank = rankChains(plan.chains);
-    this.#chainOfModel = new Map(plan.chains.map(({ chain }, index) => [chain.name, index]));
+    this.#chainOfModel = new Map(plan.chains.map(({ chain }, index) => [chain.key, index]));
     this.#poolOfChain = plan.chains.map(({ chain }) => this.#poolFor(chain.cores));
   }
 

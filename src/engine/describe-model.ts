@@ -1,0 +1,61 @@
+import { keyValueBytesPerToken, type Chain } from "../chain/chain.ts";
+import { BlockllmError } from "../support/errors.ts";
+import type { EngineConfig } from "./engine-config.ts";
+import { opaqueBytesPerToken } from "./execute/opaque-executor.ts";
+import { PAGE_TOKENS } from "./kv/page-ledger.ts";
+import type { ScheduledModel } from "./sequence.ts";
+
+/** A model as the engine schedules it. Error: memory_exceeded where it does not fit by itself, with what is missing. */
+export function describeModel(
+  chain: Chain,
+  {
+    config,
+    weightBytes,
+    ...facts
+  }: Pick<ScheduledModel, "speculates" | "stateKey"> & { config: EngineConfig; weightBytes: number },
+): ScheduledModel {
+  const { name, key, document } = chain;
+  const bytesPerToken = chain.kind === "blocks" ? keyValueBytesPerToken(chain) : opaqueBytesPerToken(chain);
+  const leadTokens = chain.kind === "blocks" && chain.cores.some(({ sinks }) => sinks) ? 1 : 0;
+  const pageBytes = bytesPerToken * PAGE_TOKENS;
+  const kvBytes = Math.min(config.kvMemoryBytes, config.memoryBytes - weightBytes);
+  const holds = pageBytes === 0 && kvBytes >= 0 ? Infinity : Math.floor(kvBytes / pageBytes) * PAGE_TOKENS - leadTokens;
+  const ownLength = document.contextLength ?? config.defaultContextLength;
+  const contextLength = Math.min(ownLength, holds);
+  if (contextLength < 2) throw tooSmall(name, { config, weightBytes, pageBytes });
+  // One activation scale per call (DynamicQuantizeLinear): only a whole prompt in one call gives the file's numbers.
+  const wholePrompt = chain.kind === "opaque" || document.precision.includes("dynamic");
+  return {
+    name,
+    key,
+    contextLength,
+    contextBound: contextLength < ownLength ? "memory" : "model",
+    vocabSize: document.vocabSize,
+    endTokens: document.endTokens,
+    document,
+    bytesPerToken,
+    leadTokens,
+    prefillChunk: wholePrompt ? contextLength : config.prefillChunk,
+    ...facts,
+  };
+}
+
+function tooSmall(
+  name: string,
+  {
+    config: { memoryBytes, kvMemoryBytes },
+    weightBytes,
+    pageBytes,
+  }: { config: EngineConfig; weightBytes: number; pageBytes: number },
+): BlockllmError {
+  if (kvMemoryBytes < pageBytes) {
+    const message = `one page of ${name} takes ${pageBytes} bytes of KV memory, the limit is ${kvMemoryBytes}`;
+    return new BlockllmError("memory_exceeded", message, { hint: "start with a higher --kv-memory" });
+  }
+  const needed = weightBytes + pageBytes;
+  return new BlockllmError(
+    "memory_exceeded",
+    `${name} needs ${needed} bytes at least, ${weightBytes} of them for its weights; the limit is ${memoryBytes}, ${needed - memoryBytes} too little`,
+    { hint: `start with --memory ${Math.ceil(needed / 1e6)}MB or more, or leave the model out with --models` },
+  );
+}

@@ -1,0 +1,70 @@
+import type { RotarySpec } from "../../blocks/block.ts";
+import type { Plan, PlannedChain } from "../../chain/plan.ts";
+import type { RotaryTable } from "../../chain/rotary-rows.ts";
+import type { BlockSource } from "../../chain/resolve-chain.ts";
+import type { AttentionCores } from "./attention-core.ts";
+import { rankChains } from "./batch-layout.ts";
+import { readRotaryTables } from "./rotary-tables.ts";
+import { SegmentSession, segmentKey, type SessionSource } from "./segment-session.ts";
+import { SessionPool, type SegmentSessions } from "./session-pool.ts";
+import { walkStages, type WalkStage } from "./walk-stages.ts";
+
+/** A plan with all that running it needs. */
+export interface ReadyPlan {
+  plan: Plan;
+  stages: WalkStage[];
+  sessions: SegmentSessions;
+  /** Model key → its chain. */
+  chainOf: ReadonlyMap<string, number>;
+  /** batch-layout.ts */
+  rank: number[];
+  tables: ReadonlyMap<RotarySpec, RotaryTable>;
+  cores: AttentionCores;
+  /** What sessions for decoding alone are made from; null: there are none. */
+  solo: { source: BlockSource; threads: number } | null;
+}
+
+/** The same over sessions that are loaded on demand. */
+export interface LoadablePlan extends ReadyPlan {
+  sessions: SessionPool;
+  /** Model key → the sessions that its chain walks through. */
+  needs: ReadonlyMap<string, SegmentSession[]>;
+}
+
+/** Loads no weights. Sessions of segments that are `known` are taken over. Errors: blob_missing, model_invalid. */
+export async function loadablePlan(
+  plan: Plan,
+  { cores, known, from }: { cores: AttentionCores; known: readonly SegmentSession[]; from: SessionSource },
+): Promise<LoadablePlan> {
+  const opened: SegmentSession[] = [];
+  for (const segment of plan.segments) {
+    const key = segmentKey(segment);
+    opened.push(known.find((session) => session.key === key) ?? (await SegmentSession.open(segment, from)));
+  }
+  const sessions = new SessionPool(opened);
+  const needs = new Map(plan.chains.map(({ chain, walk }) => [chain.key, sessionsOf(walk, opened)]));
+  const solo = from.solo === "auto" ? from : null;
+  return { ...(await readyPlan(plan, { source: from.source, sessions, cores })), sessions, needs, solo };
+}
+
+/** Runs the segments with sessions that are there already. */
+export async function readyPlan(
+  plan: Plan,
+  { source, sessions, cores }: { source: BlockSource; sessions: SegmentSessions; cores: AttentionCores },
+): Promise<ReadyPlan> {
+  const stages = walkStages(plan);
+  const tables = await readRotaryTables(stages, source);
+  await cores.load(plan.chains.flatMap(({ chain }) => chain.cores));
+  const chainOf = new Map(plan.chains.map(({ chain }, index) => [chain.key, index]));
+  return { plan, stages, sessions, chainOf, rank: rankChains(plan.chains), tables, cores, solo: null };
+}
+
+function sessionsOf(walk: PlannedChain["walk"], sessions: readonly SegmentSession[]): SegmentSession[] {
+  const segments = walk.flatMap((step) => (step.kind === "segment" ? [step.segment] : []));
+  return [...new Set(segments)].map((segment) => sessions[segment]!);
+}
+
+/** Do all of a model's rows share runs? */
+export function sharesRuns({ needs }: LoadablePlan, model: string): boolean {
+  return needs.get(model)!.every(({ rowInvariant }) => rowInvariant);
+}

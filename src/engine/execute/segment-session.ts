@@ -1,0 +1,94 @@
+import { InferenceSession, type Tensor } from "onnxruntime-node";
+import { packProjections } from "../../chain/pack-projections.ts";
+import type { Segment } from "../../chain/plan.ts";
+import type { BlockSource } from "../../chain/resolve-chain.ts";
+import { digestDocument } from "../../fingerprint/digest.ts";
+import { writeModel } from "../../onnx/write-model.ts";
+import { BlockllmError } from "../../support/errors.ts";
+import { sessionBytes } from "../memory/session-bytes.ts";
+import type { Loadable } from "./executor.ts";
+import { readPart, readSegment, weightPlace } from "./read-segment.ts";
+import { isRowInvariant } from "./row-invariance.ts";
+import { runtimeOptions } from "./runtime-options.ts";
+
+/** How segments are loaded. */
+export interface SessionSource {
+  source: BlockSource;
+  threads: number;
+  maxBatchTokens: number;
+  /** Whether chains may get a session of their own for decoding alone (solo-sessions.ts). */
+  solo?: "auto" | "off";
+}
+
+/** The session of one segment. Weights are mapped from the repository's blobs, never read into JavaScript. */
+export class SegmentSession implements Loadable {
+  readonly key: string;
+  readonly bytes: number;
+  /** May rows of several sequences go through it in one run? (row-invariance.ts) */
+  readonly rowInvariant: boolean;
+  readonly #segment: Segment;
+  readonly #from: SessionSource;
+  #session: InferenceSession | null = null;
+
+  private constructor(segment: Segment, from: SessionSource, rowInvariant: boolean) {
+    this.key = segmentKey(segment);
+    this.bytes = sessionBytes(segment, from.maxBatchTokens);
+    this.rowInvariant = rowInvariant;
+    this.#segment = segment;
+    this.#from = from;
+  }
+
+  /** Reads the graphs, not the weights. Errors: blob_missing, model_invalid. */
+  static async open(segment: Segment, from: SessionSource): Promise<SegmentSession> {
+    const parts = await Promise.all(segment.parts.map(async (part) => readPart(part, from.source)));
+    return new SegmentSession(segment, from, parts.every(isRowInvariant));
+  }
+
+  get isLoaded(): boolean {
+    return this.#session !== null;
+  }
+
+  async load(): Promise<void> {
+    try {
+      this.#session ??= await createSession(this.#segment, this.#from);
+    } catch (cause) {
+      throw cause instanceof BlockllmError ? cause : cannotLoad(this.#segment, cause);
+    }
+  }
+
+  async unload(): Promise<void> {
+    const session = this.#session;
+    this.#session = null;
+    await session?.release();
+  }
+
+  async run(feeds: Record<string, Tensor>): Promise<Record<string, Tensor>> {
+    if (!this.#session) throw new Error(`Segment ${this.key} is run while it is not loaded`);
+    return await this.#session.run(feeds);
+  }
+}
+
+/** Equal keys: sessions over the same weights and factors, in the same order. */
+export function segmentKey({ parts, adapters }: Segment): string {
+  return digestDocument({ parts: parts.map(({ graph }) => graph), adapters });
+}
+
+/** A part that nothing is done to loads as the file it is; a model made in memory finds its weights in the same folder. */
+async function createSession(segment: Segment, { source, threads }: SessionSource): Promise<InferenceSession> {
+  const { model: read, plain, folder } = await readSegment(segment, source);
+  const model = packProjections(read);
+  if (plain.length === 1 && model === plain[0] && segment.parts[0]!.cut === undefined) {
+    const path = source.blobs.path(segment.parts[0]!.graph);
+    return await InferenceSession.create(path, runtimeOptions(threads));
+  }
+  return await InferenceSession.create(writeModel(model, weightPlace), runtimeOptions(threads, folder));
+}
+
+export function cannotLoad(segment: Segment, cause: unknown): BlockllmError {
+  const parts = segment.parts.map((part) => `${part.label} ${part.graph.slice(0, 19)}`).join(", ");
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return new BlockllmError("model_unsupported", `ONNX Runtime cannot load ${parts}: ${reason}`, {
+    hint: "blockllm check",
+    cause,
+  });
+}

@@ -1,0 +1,56 @@
+import type { Chain } from "../../chain/chain.ts";
+import type { Plan } from "../../chain/plan.ts";
+import { describeModel } from "../describe-model.ts";
+import type { EngineConfig } from "../engine-config.ts";
+import type { Loadable } from "../execute/executor.ts";
+import { opaqueBytes } from "../execute/opaque-executor.ts";
+import type { ScheduledModel } from "../sequence.ts";
+import { MemoryBudget } from "./memory-budget.ts";
+import { Residency } from "./residency.ts";
+import { sessionBytes } from "./session-bytes.ts";
+
+export interface MemoryDivision {
+  /** Of all segments, loaded or not. */
+  weightBytes: number;
+  loadedSegments: number;
+  kvBytes: number;
+  models: Pick<ScheduledModel, "name" | "contextLength">[];
+}
+
+/** What an engine with this configuration would begin with. Error: memory_exceeded where a model alone does not fit. */
+export function divideMemory(chains: Chain[], plan: Plan, config: EngineConfig): MemoryDivision {
+  const segments = plan.segments.map((segment) =>
+    unloaded(`${segment.id}`, sessionBytes(segment, config.maxBatchTokens)),
+  );
+  const needs = new Map<string, Loadable[]>();
+  for (const { chain, walk } of plan.chains) {
+    const used = new Set(walk.flatMap((step) => (step.kind === "segment" ? [step.segment] : [])));
+    needs.set(
+      chain.key,
+      [...used].map((id) => segments[id]!),
+    );
+  }
+  for (const chain of chains)
+    if (chain.kind === "opaque") needs.set(chain.key, [unloaded(chain.key, opaqueBytes(chain, config.maxBatchTokens))]);
+  const models = chains.map((chain) =>
+    describeModel(chain, { config, weightBytes: bytesOf(needs.get(chain.key)!), speculates: false, stateKey: null }),
+  );
+
+  const budget = new MemoryBudget(config);
+  const residency = new Residency(budget, needs);
+  residency.expectWhatFits(chains.map(({ key }) => key));
+  return {
+    weightBytes: bytesOf([...new Set([...needs.values()].flat())]),
+    loadedSegments: residency.dueSegments,
+    kvBytes: budget.free("kv"),
+    models,
+  };
+}
+
+function unloaded(key: string, bytes: number): Loadable {
+  return { key, bytes, isLoaded: false, load: async () => {}, unload: async () => {} };
+}
+
+function bytesOf(loadables: readonly Loadable[]): number {
+  return loadables.reduce((sum, { bytes }) => sum + bytes, 0);
+}
