@@ -1,15 +1,18 @@
-import type { BlockKind, Digest } from "../blocks/block.ts";
+import type { BlockDocument, BlockKind, Digest } from "../blocks/block.ts";
+import { MatrixProducts } from "../fingerprint/matrix-products.ts";
 import { estimateCosine, nearestSketches } from "../fingerprint/nearest-sketches.ts";
 import { SKETCH_WORDS } from "../fingerprint/sketch.ts";
 import { BlockllmError } from "../support/errors.ts";
+import { blockProjections, functionOf } from "./block-graphs.ts";
 import { type BlockDistance, compareBlocks } from "./compare-blocks.ts";
+import { measureDifference } from "./measure-difference.ts";
 import type { ChainEntry } from "./model-document.ts";
 import type { Repository, StoredModel } from "./repository.ts";
 import { blockTensors, bucketOf, sketchBlocks, type SketchOptions } from "./sketch-blocks.ts";
 
 /** What `similar` reports: the keys are its stable JSON. */
 export interface SimilarBlocks {
-  block: BlockPlace & { digest: Digest; bytes: number };
+  block: BlockPlace & { digest: Digest; bytes: number; exporter: string };
   /** Distinct blocks of the same kind, shapes and types that were compared. */
   candidates: number;
   /** Nearest first. */
@@ -34,7 +37,21 @@ export interface Neighbour extends BlockDistance {
   estimated_cosine: number;
   shared_tensors: number;
   shared_tensor_bytes: number;
+  /** Graphs, rotation and core are the same: with the same weights it computes the same. */
+  same_function: boolean;
+  /** Who wrote the files that it came from. */
+  exporters: string[];
+  /**
+   * Where every weight that differs does so by a matrix of low rank, the largest: what merging a LoRA leaves. `exact`: to
+   * rounding. Looked for in the nearest few only; null: not found, or not looked for.
+   */
+  low_rank: { rank: number; exact: boolean } | null;
 }
+
+/** A low-rank test takes up to a second per matrix. */
+const RANKS_SOUGHT = 4;
+/** Unrelated blocks differ in 128 ± 8 bits of their sketches. */
+const MOST_BITS = 96;
 
 /** The `top` blocks nearest to one, of any layer of any model, by their sketches, then compared exactly. */
 export async function findSimilar(
@@ -45,7 +62,8 @@ export async function findSimilar(
   const { model, link } = await findBlock(repository, address);
   const document = await repository.readBlock(link.digest);
   const bucket = bucketOf(document);
-  const { places, bytes } = await placesOfBlocks(repository);
+  const { places, bytes, exporters } = await placesOfBlocks(repository);
+  const ownFunction = await functionOf(repository.blobs, document);
   const candidates: Digest[] = [];
   for (const digest of places.keys()) {
     if (bucketOf(await repository.readBlock(digest)) === bucket) candidates.push(digest);
@@ -72,15 +90,49 @@ export async function findSimilar(
       estimated_cosine: estimateCosine(near.distance),
       shared_tensors: shared.length,
       shared_tensor_bytes: shared.reduce((sum, tensor) => sum + tensor.bytes, 0),
+      same_function: (await functionOf(repository.blobs, other)) === ownFunction,
+      exporters: [...exporters.get(digest)!],
+      low_rank: null,
       ...distance,
     });
   }
   neighbours.sort((a, b) => Number(b.same_digest) - Number(a.same_digest) || a.relative_delta - b.relative_delta);
+  const nearest = neighbours.slice(0, top);
+  await findRanks(repository, nearest, { document, ...(options.signal ? { signal: options.signal } : {}) });
   return {
-    block: { ...self, digest: link.digest, bytes: link.bytes },
+    block: { ...self, digest: link.digest, bytes: link.bytes, exporter: model.document.exporter },
     candidates: candidates.length,
-    neighbours: neighbours.slice(0, top),
+    neighbours: nearest,
   };
+}
+
+/** Sets `low_rank` of the nearest neighbours whose weights are others. */
+async function findRanks(
+  repository: Repository,
+  neighbours: Neighbour[],
+  { document, signal }: { document: BlockDocument; signal?: AbortSignal },
+): Promise<void> {
+  const sought = neighbours
+    .filter(({ relative_delta, same_function, sketch_distance }) => {
+      return relative_delta > 0 && same_function && sketch_distance <= MOST_BITS;
+    })
+    .slice(0, RANKS_SOUGHT);
+  if (sought.length === 0) return;
+  const projections = await blockProjections(repository.blobs, document);
+  const products = await MatrixProducts.open();
+  try {
+    for (const neighbour of sought) {
+      const pair = { base: { document }, block: { document: await repository.readBlock(neighbour.digest) } };
+      const instruments = { products, projections, zstd: null, ...(signal ? { signal } : {}) };
+      const { tensors } = await measureDifference(repository.blobs, pair, instruments);
+      const found = tensors.flatMap(({ low_rank }) => low_rank ?? []);
+      if (found.length < tensors.length) continue;
+      const exact = found.every(({ error }) => error.is_rounding);
+      neighbour.low_rank = { rank: Math.max(...found.map(({ rank }) => rank)), exact };
+    }
+  } finally {
+    await products.close();
+  }
 }
 
 /** `<model>:<kind>` or `<model>:<kind>.<layer>`; the model may have a tag of its own before the last colon. */
@@ -104,15 +156,17 @@ async function findBlock(repository: Repository, address: string): Promise<{ mod
 async function placesOfBlocks(repository: Repository) {
   const places = new Map<Digest, BlockPlace[]>();
   const bytes = new Map<Digest, number>();
+  const exporters = new Map<Digest, Set<string>>();
   for (const entry of await repository.listModels()) {
     const { name, document } = await repository.readModelEntry(entry);
     for (const { kind, layer, ...link } of document.chain) {
       const known = places.get(link.digest) ?? [];
       places.set(link.digest, [...known, { model: name, kind, layer }]);
       bytes.set(link.digest, link.bytes);
+      exporters.set(link.digest, (exporters.get(link.digest) ?? new Set()).add(document.exporter));
     }
   }
-  return { places, bytes };
+  return { places, bytes, exporters };
 }
 
 function isSame(a: BlockPlace, b: BlockPlace): boolean {

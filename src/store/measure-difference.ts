@@ -5,7 +5,7 @@ import { findLowRank, type LowRankError } from "../fingerprint/low-rank.ts";
 import type { Matrix, MatrixProducts } from "../fingerprint/matrix-products.ts";
 import { WeightDistance } from "../fingerprint/weight-distance.ts";
 import type { BlobStore } from "./blob-store.ts";
-import type { Candidate } from "./choose-bases.ts";
+import type { DistinctBlock } from "./choose-bases.ts";
 import { residualBytes } from "./residual.ts";
 import { blockTensors } from "./sketch-blocks.ts";
 import type { Zstd } from "./zstd.ts";
@@ -56,7 +56,7 @@ const MOST_ELEMENTS = 1 << 28;
 /** Measures a candidate tensor by tensor; one pair of tensors is in memory at a time. Changes nothing. */
 export async function measureDifference(
   blobs: BlobStore,
-  { base, block }: Candidate,
+  { base, block }: { base: Pick<DistinctBlock, "document">; block: Pick<DistinctBlock, "document"> },
   { products, projections, zstd, signal }: Instruments & { signal?: AbortSignal },
 ): Promise<BlockDifference> {
   const all = new WeightDistance();

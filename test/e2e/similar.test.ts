@@ -3,7 +3,12 @@ import { makeWorkplace, removeWorkplace, run, runError, runJson } from "./blockl
 
 interface Similar {
   block: { model: string; kind: string; layer: number };
-  neighbours: { places: { model: string; layer: number }[]; same_digest: boolean; weight_cosine: number }[];
+  neighbours: {
+    places: { model: string; layer: number }[];
+    same_digest: boolean;
+    weight_cosine: number;
+    low_rank: { rank: number; exact: boolean } | null;
+  }[];
 }
 
 let folder = "";
@@ -20,7 +25,7 @@ describe("similar", () => {
     expect(block).toMatchObject({ model: "base", kind: "mlp", layer: 3 });
     expect(neighbours).toMatchObject([
       { places: [{ model: "mirror", layer: 3 }], same_digest: true, weight_cosine: 1 },
-      { places: [{ model: "legal", layer: 3 }], same_digest: false },
+      { places: [{ model: "legal", layer: 3 }], same_digest: false, low_rank: { rank: 8, exact: true } },
     ]);
   });
 
@@ -28,7 +33,8 @@ describe("similar", () => {
     const { code, stdout } = await run(folder, "similar", "base:attention.0");
     expect(code).toBe(0);
     expect(stdout).toMatch(/mirror:attention\.0 .*same digest/);
-    expect(stdout).toMatch(/legal:attention\.0 .*differs most, by/);
+    expect(stdout).toMatch(/legal:attention\.0 .*a merged LoRA: .* by rank 8/);
+    expect(stdout).toMatch(/legal:attention\.1 .*unrelated weights; .* differs most, by/);
   });
 
   it("refuses what names no block", async () => {

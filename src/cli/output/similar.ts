@@ -16,22 +16,40 @@ export function printSimilar({ block, candidates, neighbours }: SimilarBlocks): 
     neighbours.map((neighbour) => [
       neighbour.places.map(nameOf).join(", "),
       neighbour.weight_cosine.toFixed(6),
-      neighbour.estimated_cosine.toFixed(2),
+      `${neighbour.estimated_cosine.toFixed(2)} (${formatCount(neighbour.sketch_distance, "bit")})`,
       formatNumber(neighbour.relative_delta),
-      explain(neighbour),
+      explain(neighbour, block),
     ]),
   );
   return `${table}\n\n${formatCount(candidates, "distinct block")} with the kind, shapes and types of ${name} (${formatBytes(block.bytes)})`;
 }
 
-function explain({ same_digest, tensors, shared_tensors, shared_tensor_bytes }: Neighbour): string {
-  if (same_digest) return "same digest";
+/** Below it, blocks of the same shapes have no more in common than any two. */
+const UNRELATED_COSINE = 0.3;
+
+function explain(neighbour: Neighbour, block: SimilarBlocks["block"]): string {
+  const { same_digest, weight_cosine, tensors, shared_tensors, shared_tensor_bytes, low_rank } = neighbour;
+  if (same_digest) return `the same block (same digest)${describeExporters(neighbour, block)}`;
   const differing = tensors.filter(({ same }) => !same);
-  if (differing.length === 0) return "same weights, another graph";
+  if (differing.length === 0) return `the same weights in another graph${describeExporters(neighbour, block)}`;
+  const rest = neighbour.same_function ? "" : ", and the graphs differ";
+  if (low_rank !== null) {
+    const how = low_rank.exact ? "to rounding" : "nearly";
+    const count = differing.length === 1 ? "one weight differs" : `${differing.length} weights differ`;
+    return `a merged LoRA: ${count}, ${how} by rank ${low_rank.rank}${rest}`;
+  }
   const most = differing.toSorted((a, b) => b.relative_delta - a.relative_delta)[0]!;
   const farthest = `${most.name} differs most, by ${formatNumber(most.relative_delta)}`;
-  if (shared_tensors === 0) return `every tensor differs; ${farthest}`;
-  return `${formatCount(shared_tensors, "tensor")} shared (${formatBytes(shared_tensor_bytes)}), ${differing.length} not; ${farthest}`;
+  if (shared_tensors === 0) {
+    const kind = weight_cosine < UNRELATED_COSINE ? "unrelated weights" : "every weight differs";
+    return `${kind}; ${farthest}${rest}`;
+  }
+  return `${formatCount(shared_tensors, "weight")} shared (${formatBytes(shared_tensor_bytes)}), ${differing.length} not; ${farthest}${rest}`;
+}
+
+function describeExporters({ exporters }: Neighbour, { exporter }: SimilarBlocks["block"]): string {
+  const others = exporters.filter((each) => each !== exporter);
+  return others.length === 0 ? "" : `, also exported by ${others.join(" and ")}`;
 }
 
 function nameOf({ model, kind, layer }: { model: string; kind: string; layer: number | null }): string {
