@@ -19,8 +19,8 @@ export interface Replacement {
 
 /** Blocks of other layers are considered only where their sketches are this near; unrelated ones differ in 128 ± 8 bits. */
 const MOST_BITS = 96;
-/** For one block. What comes first has the same layer, then the nearer sketch. */
-const MOST_CONSIDERED = 16;
+/** For one block. What comes first has the same layer, then more uses in all chains, then the nearer sketch. */
+const MOST_CONSIDERED = 12;
 
 /**
  * What could replace what, both ways. Blocks of one layer are considered however far their weights are: permuted neurons
@@ -44,6 +44,8 @@ interface PlacedBlock {
   digest: Digest;
   kind: BlockKind;
   layers: Set<number | null>;
+  /** In all chains. */
+  uses: number;
   /** A block with an adapter somewhere is not replaced: the adapter was made for it. */
   adapted: boolean;
 }
@@ -53,8 +55,9 @@ async function fillBuckets(repository: Repository, documents: readonly ModelDocu
   for (const { digest, kind, layer, adapter } of documents.flatMap(({ chain }) => chain)) {
     const key = interchangeKey(await repository.readBlock(digest));
     const bucket = buckets.get(key) ?? new Map<Digest, PlacedBlock>();
-    const known = bucket.get(digest) ?? { digest, kind, layers: new Set(), adapted: false };
+    const known = bucket.get(digest) ?? { digest, kind, layers: new Set(), uses: 0, adapted: false };
     known.layers.add(layer);
+    known.uses++;
     known.adapted ||= adapter !== undefined;
     buckets.set(key, bucket.set(digest, known));
   }
@@ -75,7 +78,10 @@ function replacementsOf(block: PlacedBlock, blocks: PlacedBlock[], sketches: Ske
   const considered = near
     .map(({ place, distance }) => ({ other: others[place]!, distance }))
     .filter(({ other, distance }) => sharesLayer(block, other) || distance <= MOST_BITS)
-    .toSorted((a, b) => Number(sharesLayer(block, b.other)) - Number(sharesLayer(block, a.other)));
+    .toSorted(
+      (a, b) =>
+        Number(sharesLayer(block, b.other)) - Number(sharesLayer(block, a.other)) || b.other.uses - a.other.uses,
+    );
   return considered.slice(0, MOST_CONSIDERED).map(({ other, distance }) => ({
     block: block.digest,
     by: other.digest,

@@ -27,8 +27,16 @@ export function printEquivalent({ equivalent, tiers, applied }: Dedupe): string[
     ...(models.length === 0 ? [] : ["", printModels(models)]),
     "",
     summary,
+    ...models.flatMap(describeLoss),
     ...left_out.map(({ model, reason }) => `${model} keeps its blocks: ${reason}`),
   ];
+}
+
+/** Only where chance does not explain it. */
+function describeLoss({ model, accuracy }: ModelDrift): string[] {
+  if (accuracy === null || accuracy.difference_interval[1] >= 0) return [];
+  const lost = formatPercent(accuracy.before - accuracy.after);
+  return [`${model} gives ${lost} fewer right answers: too many for chance; a smaller budget spares it`];
 }
 
 /** Of what was measured and not merged; `--json` has more. */

@@ -22,6 +22,7 @@ export async function describePairs(
     merges: readonly Merge[];
     bytes: (merges: readonly Merge[]) => number;
     outcomeOf: (couple: MeasuredCouple) => Outcome;
+    signal: AbortSignal | undefined;
   },
 ): Promise<{ pairs: EquivalentPair[]; refused: RefusedPair[] }> {
   const pairs: EquivalentPair[] = [];
@@ -47,10 +48,10 @@ export async function describePairs(
 async function describeCouple(
   repository: Repository,
   { block, by, kind, layer, saved_bytes, output_cosine, drift }: MeasuredCouple,
-  { models }: { models: readonly StoredModel[] },
+  { models, signal }: { models: readonly StoredModel[]; signal: AbortSignal | undefined },
 ): Promise<EquivalentPair> {
   const documents = { a: await repository.readBlock(by), b: await repository.readBlock(block) };
-  const { weight_cosine, relative_delta } = await compareBlocks(repository.blobs, documents);
+  const { weight_cosine, relative_delta } = await compareBlocks(repository.blobs, documents, signal);
   const owners = namesWith(block, models);
   return {
     a: namesWith(by, models)[0]!,

@@ -43,12 +43,15 @@ export class DriftBench {
     );
   }
 
-  /** Mean cosine of what both blocks give for the same rows, in the model where it is least. */
-  async outputCosine({ block, by }: Pick<Replacement, "block" | "by">): Promise<number> {
+  /** Mean cosine of what both blocks give for the same rows, in the model where it is least; below `threshold` the first. */
+  async outputCosine({ block, by }: Pick<Replacement, "block" | "by">, threshold: number): Promise<number> {
     let least = 1;
     for (const model of this.models) {
       const places = model.current.chain.flatMap((entry, at) => (entry.digest === block && !entry.adapter ? [at] : []));
-      for (const at of places) least = Math.min(least, await this.#cosineAt(model, at, by));
+      for (const at of places) {
+        least = Math.min(least, await this.#cosineAt(model, at, by));
+        if (!(least >= threshold)) return least;
+      }
     }
     return least;
   }

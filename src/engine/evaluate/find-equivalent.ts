@@ -49,7 +49,7 @@ export async function findEquivalent(
   const { askable, leftOut } = await chooseModels(repository, models, calibration);
   const sessions = new PartSessions(repository, engineConfig().threads);
   try {
-    await verifyWeights(repository, models);
+    await verifyWeights(repository, models, signal);
     const tried: TriedModel[] = [];
     for (const model of askable) {
       onProgress?.(`asking ${model.name}, model ${tried.length + 1} of ${askable.length}`);
@@ -109,7 +109,8 @@ async function search(
     return has(taken_back) ? "beyond the budget on held-out prompts" : "nothing left to save";
   };
   onProgress?.("comparing with the models as split");
-  const { pairs, refused } = await describePairs(repository, measured, { bench, models, bytes, merges, outcomeOf });
+  const context = { bench, models, bytes, merges, outcomeOf, signal };
+  const { pairs, refused } = await describePairs(repository, measured, context);
   const report = {
     calibration: { digest: calibration.digest, lines: calibration.lines.length },
     budget: { ...budget, threshold },
@@ -131,13 +132,17 @@ function isFree(block: Digest, models: readonly StoredModel[], bench: DriftBench
 }
 
 /** ONNX Runtime maps the files and would compute with whatever they hold. */
-async function verifyWeights(repository: Repository, models: readonly StoredModel[]): Promise<void> {
+async function verifyWeights(
+  repository: Repository,
+  models: readonly StoredModel[],
+  signal: AbortSignal | undefined,
+): Promise<void> {
   const chains = [];
   for (const { name, document } of models.filter((model) => !model.document.opaque)) {
     for (const chain of [document.chain, restoredChain(document.chain)])
       chains.push((await resolveBlocks(repository, { name, document: { ...document, chain } })).chain);
   }
-  await verifyBlobs(repository, chains);
+  await verifyBlobs(repository, chains, signal);
 }
 
 async function describeModels(bench: DriftBench, merges: readonly Merge[]): Promise<ModelDrift[]> {

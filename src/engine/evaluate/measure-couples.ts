@@ -25,7 +25,7 @@ export async function screenOutputs(
   const alike = new Map<string, AlikeCouple[]>();
   for (const [at, replacement] of replacements.entries()) {
     onProgress?.(`comparing outputs of blocks, couple ${at + 1} of ${replacements.length}`);
-    const output_cosine = await bench.outputCosine(replacement);
+    const output_cosine = await bench.outputCosine(replacement, threshold);
     if (!(output_cosine >= threshold)) continue;
     alike.set(replacement.block, [...(alike.get(replacement.block) ?? []), { ...replacement, output_cosine }]);
   }
