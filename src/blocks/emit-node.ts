@@ -1,6 +1,7 @@
 import type { RowNode } from "../canonical/rows.ts";
 import { toRanges } from "../canonical/weights.ts";
 import { emitEmbed, emitLinear } from "./emit-linear.ts";
+import { emitFill, emitNot, emitOneHot, emitPick, emitSoftmax, emitSpread, emitSum, emitTop } from "./emit-routing.ts";
 import {
   add,
   floatWeight,
@@ -42,6 +43,14 @@ const EMITTERS: Partial<Record<RowNode["op"], (emission: Emission) => string>> =
     add(emitter, { opType: "Concat", inputs, output, attributes: { axis: int(2) } }),
   experts: emitExperts,
   mean: emitMean,
+  sum: emitSum,
+  softmax: emitSoftmax,
+  top: emitTop,
+  pick: emitPick,
+  spread: emitSpread,
+  onehot: emitOneHot,
+  not: emitNot,
+  fill: emitFill,
   rotary: ({ emitter, node, inputs, output }) => {
     const { rotary, heads } = node.attributes;
     const rotated = rotary!.dim * heads!;

@@ -3,6 +3,7 @@ import type { Weight } from "../canonical/weights.ts";
 import type { GraphNode, OnnxModel, TensorInfo, ValueInfo } from "../onnx/model.ts";
 import type { Port, PortName } from "./block.ts";
 import type { CutBlock, CutPart } from "./cut-model.ts";
+import { emitMixture, findExperts } from "./emit-experts.ts";
 import { emitNode } from "./emit-node.ts";
 import type { EmittedFactors, Emitter } from "./emitter.ts";
 import { orderPart } from "./order-part.ts";
@@ -35,7 +36,18 @@ export function emitPart(program: RowProgram, block: CutBlock, part: CutPart): E
   const names = new Map<number, string>(Array.from(part.inputs, ([id, port]) => [id, port]));
   const portOf = new Map(part.outputs.map(({ node, port }) => [node, port]));
   const used = new Set<PortName>(part.inputs.values());
-  for (const { id, inputs } of orderPart(program, part)) {
+  const ordered = orderPart(program, part);
+  const experts = findExperts(program, ordered, part);
+  const inside = new Set(
+    [...experts.values()].flat().flatMap(({ term, inner }) => [term, ...inner.map(({ id }) => id)]),
+  );
+  for (const { id, inputs } of ordered) {
+    if (inside.has(id)) continue;
+    const terms = experts.get(id);
+    if (terms !== undefined) {
+      names.set(id, emitMixture(emitter, program, { id, terms, names, output: portOf.get(id) ?? null }));
+      continue;
+    }
     const node = program.node(id);
     if (node.op === "rotary") (["cos", "sin"] as const).forEach((port) => used.add(port));
     if (node.op === "embed" && inputs.length === 0) used.add("positions");

@@ -1,3 +1,5 @@
+import { createHash } from "node:crypto";
+
 import type { RowProgram } from "../canonical/rows.ts";
 import type { CutPart } from "./cut-model.ts";
 
@@ -13,7 +15,8 @@ export function orderPart(program: RowProgram, part: CutPart): { id: number; inp
     const node = program.node(id);
     const weights = Object.entries(node.weights).map(([name, weight]) => `${name}${weight.dims.join("x")}`);
     const operands = operandsOf(id).map(shape);
-    const text = part.inputs.get(id) ?? JSON.stringify([node.op, node.attributes, weights, operands]);
+    const text =
+      part.inputs.get(id) ?? shortened(`${JSON.stringify([node.op, node.attributes, weights])}(${operands.join()})`);
     shapes.set(id, text);
     return text;
   };
@@ -35,3 +38,10 @@ export function orderPart(program: RowProgram, part: CutPart): { id: number; inp
   for (const { node } of part.outputs) visit(node);
   return ordered;
 }
+
+/** A text holds those of all it depends on: many experts would make it long. */
+function shortened(text: string): string {
+  return text.length < LONGEST_TEXT ? text : createHash("sha256").update(text).digest("hex");
+}
+
+const LONGEST_TEXT = 16_384;

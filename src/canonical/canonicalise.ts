@@ -7,6 +7,7 @@ import { sameWindow } from "./mask.ts";
 import { feedInputs, layersOf, type ModelHints, type Probe } from "./probe.ts";
 import { agreesFar } from "./rotary.ts";
 import { describeNode, RowProgram, type RowNode } from "./rows.ts";
+import { selectionOf } from "./selection.ts";
 import { simplify } from "./simplify.ts";
 import { requireSameUses } from "./trace.ts";
 import { Unliftable, type Value } from "./value.ts";
@@ -89,6 +90,7 @@ function liftAt(model: OnnxModel, hints: ModelHints, probe: Probe): Lift {
   const lifter: Lifter = {
     probe,
     hints,
+    opset: model.opsets.get("") ?? 1,
     program,
     values,
     past,
@@ -115,6 +117,7 @@ const CACHE_OUTPUT = /present|past|cache|key|value/i;
 
 function logitsNode(lifter: Lifter, name: string, value: Value | undefined): number {
   if (value === undefined) throw new Unliftable(name, "no node gives the logits", { broken: true });
+  if (selectionOf(value) !== null) throw new Unliftable(name, "the logits are those of an expert's tokens");
   const view = value.kind === "form" ? viewRows(lifter.program, value) : null;
   if (view?.tokens.at(-1) !== lifter.probe.sequence - 1)
     throw new Unliftable(name, "the logits are not one row per token");
@@ -173,13 +176,19 @@ function requireWindows({ lifter }: Lift, windows: (number | null)[]): void {
 function requireAngles(near: Lift, far: Lift): void {
   const { program, cores } = near.lifter;
   cores.forEach((core: FoundCore, layer) => {
-    const rotary = program.node(core.key).attributes.rotary;
+    const rotary = rotationOf(program, core.key);
     for (const [i, factor] of far.lifter.cores[layer]!.factors.entries()) {
       const beginning = { factor: core.factors[i]!, position: near.lifter.probe.past };
       if (rotary === undefined || !agreesFar(rotary, beginning, { factor, position: far.lifter.probe.past }))
         throw new Unliftable(core.node, "rotary embedding changes with the length of the sequence");
     }
   });
+}
+
+/** Of a key as it is cached: rotated, and perhaps normalised after it. */
+function rotationOf(program: RowProgram, key: number): RowNode["attributes"]["rotary"] {
+  const { op, inputs, attributes } = program.node(key);
+  return op === "norm" || op === "scalar" ? rotationOf(program, inputs[0]!) : attributes.rotary;
 }
 
 function setWindow(node: RowNode, window: number | null): void {

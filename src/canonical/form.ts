@@ -208,7 +208,13 @@ export function rowsOf(program: RowProgram, form: Form, node: GraphNode): RowVie
       node.name,
       `${node.opType} takes a value of dims [${form.dims.join(", ")}] that is not one row per token`,
     );
+  if (isChoice(program, view.node))
+    throw new Unliftable(node.name, `${node.opType} computes with the numbers of chosen experts`);
   return view;
+}
+
+export function sameTokens(a: RowView, b: RowView): boolean {
+  return a.tokens.length === b.tokens.length && a.tokens.every((token, row) => token === b.tokens[row]);
 }
 
 /** The value whose row r is the row of `node` for token `tokens[r]`, seen with these dims. */
@@ -241,6 +247,13 @@ function indicesOf({ tokens, width }: RowView): Int32Array {
   return index;
 }
 
+/** The same form, with the factors that went into what it was made of. */
+export function withFactors(form: Form, factors: Known[]): Form {
+  if (factors.length === 0) return form;
+  if (form.rows !== undefined) return wholeRows(form.rows, form.dims, factors);
+  return { kind: "form", dims: form.dims, terms: form.terms, factors };
+}
+
 /** Whether only the shape of a value is followed. */
 export function isShapeOnly(form: Form): boolean {
   return form.rows === undefined && form.terms.length === 0;
@@ -249,4 +262,16 @@ export function isShapeOnly(form: Form): boolean {
 /** A value of which only the shape is followed. */
 export function shapeOnly(dims: number[], factors: Known[] = []): Form {
   return { kind: "form", dims, terms: [], factors };
+}
+
+/** The numbers of chosen experts are integers in the stored graph: only a router's own operators may use them. */
+function isChoice(program: RowProgram, id: number): boolean {
+  const { op, inputs } = program.node(id);
+  return op === "top" || (op === "columns" && isChoice(program, inputs[0]!));
+}
+
+/** The row nodes and past inputs that a form's elements come from; none where only shapes are followed. */
+export function sourcesOf(form: Form): Set<number> {
+  if (form.rows !== undefined) return new Set([form.rows.node]);
+  return new Set(form.terms.flatMap(({ source }) => (typeof source === "number" ? [source] : Array.from(source))));
 }

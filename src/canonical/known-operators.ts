@@ -1,5 +1,14 @@
 import type { GraphNode } from "../onnx/model.ts";
-import { axesOf, broadcastDims, broadcastTo, gatherMovement, intAttribute, positive, stridesOf } from "./movement.ts";
+import {
+  axesOf,
+  broadcastDims,
+  broadcastTo,
+  gatherMovement,
+  gatherNdMovement,
+  intAttribute,
+  positive,
+  stridesOf,
+} from "./movement.ts";
 import { count, known, lazyKnown, Unliftable, type Known } from "./value.ts";
 
 /** ONNX operators that make or reduce numbers (shape arithmetic, masks, position tables); null: not one of them. */
@@ -45,20 +54,10 @@ const OPERATORS: Record<string, Operator> = {
   },
   GatherND: (node, [data, indices]) => {
     if (intAttribute(node, "batch_dims", 0) !== 0) throw new Unliftable(node.name, "GatherND with batch_dims");
-    const depth = indices!.dims.at(-1)!;
-    const inner = count(data!.dims.slice(depth));
-    const strides = stridesOf(data!.dims);
-    return lazyKnown([...indices!.dims.slice(0, -1), ...data!.dims.slice(depth)], data!.type, () => {
-      const source = data!.read();
-      const at = indices!.read();
-      const out = new Float64Array((at.length / depth) * inner);
-      for (let i = 0; i < at.length / depth; i++) {
-        let offset = 0;
-        for (let j = 0; j < depth; j++) offset += positive(at[i * depth + j]!, data!.dims[j]!) * strides[j]!;
-        out.set(source.subarray(offset, offset + inner), i * inner);
-      }
-      return out;
-    });
+    const dims = [...indices!.dims.slice(0, -1), ...data!.dims.slice(indices!.dims.at(-1))];
+    return lazyKnown(dims, data!.type, () =>
+      moved(data!, gatherNdMovement(data!.dims, indices!.dims, indices!.read()).from!),
+    );
   },
   ScatterND: (_node, [data, indices, updates]) => {
     const depth = indices!.dims.at(-1)!;

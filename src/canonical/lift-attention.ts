@@ -1,11 +1,10 @@
 import type { CoreSpec } from "./specifications.ts";
-import { factorAt, pickColumns, shapeOnly, sourceAt } from "./form.ts";
-import { readHeads, uniformFactor, type ElementAt, type Heads } from "./heads.ts";
-import { valueOf, type Lift, type Lifter } from "./lifter.ts";
-import { intAttribute, positive } from "./movement.ts";
+import { factorAt, shapeOnly, sourceAt } from "./form.ts";
+import { readHeads, type ElementAt } from "./heads.ts";
+import type { Lifter } from "./lifter.ts";
 import { recogniseMask, type MaskFinding } from "./mask.ts";
 import { continuationNames } from "./probe.ts";
-import { hasRotation, recogniseRotary, type RotaryFinding } from "./rotary.ts";
+import { headRows } from "./lift-rotation.ts";
 import {
   count,
   lazyKnown,
@@ -29,14 +28,6 @@ export function scoresOf(node: { name: string }, query: Form, key: Form): Scores
   const dims = [...query.dims.slice(0, -2), sequence, total];
   return { kind: "scores", dims, query, key, scale: 1, softcap: null, bias: null, sinks: null, capped: false };
 }
-
-export const liftSoftmax: Lift = (lifter, node) => {
-  const x = valueOf(lifter, node, 0);
-  if (x.kind !== "scores") throw new Unliftable(node.name, "Softmax of other than attention scores");
-  if (positive(intAttribute(node, "axis", -1), x.dims.length) !== x.dims.length - 1 || x.capped)
-    throw new Unliftable(node.name, "Softmax over other than the keys");
-  return [{ kind: "probabilities", dims: x.dims, scores: x } satisfies Probabilities];
-};
 
 /** Probabilities × values closes the core. */
 export function closeAttention(
@@ -265,21 +256,6 @@ function scaledBack(operand: HeadsOperand, scale: number): HeadsOperand {
     factor: typeof term.factor === "number" ? term.factor / scale : term.factor.map((each) => each / scale),
   }));
   return { ...operand, form: { ...operand.form, terms } };
-}
-
-/** The rows the core takes: columns picked in head order, rotated where they are. */
-function headRows(lifter: Lifter, heads: Heads, node: string): { node: number; factor: number; rotated: boolean } {
-  const picked = pickColumns(lifter.program, heads.source, Array.from(heads.columns));
-  if (!hasRotation(heads)) return { node: picked, factor: uniformFactor(heads, node), rotated: false };
-  const finding: RotaryFinding = recogniseRotary(heads, { past: lifter.probe.past, vectors: lifter.vectors, node });
-  const attributes = {
-    heads: heads.heads,
-    rotary: finding.rotary,
-    ...(finding.tables === null ? {} : { rotaryTables: finding.tables }),
-  };
-  const width = heads.heads * heads.size;
-  const id = lifter.program.add({ op: "rotary", inputs: [picked], width, attributes, weights: {} });
-  return { node: id, factor: finding.factor, rotated: true };
 }
 
 /**

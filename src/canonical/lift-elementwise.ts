@@ -1,5 +1,6 @@
 import type { GraphNode } from "../onnx/model.ts";
-import { formOfRows, moveForms, multiplyForm, rowsOf, scaleForm, shapeOnly, sumOfPicks, type RowView } from "./form.ts";
+import { formOfRows, moveForms, multiplyForm, rowsOf, sameTokens, scaleForm, shapeOnly, sumOfPicks } from "./form.ts";
+import { fillRows } from "./lift-router.ts";
 import { tokensFirst, unary, withScalar } from "./lift-rows.ts";
 import { multiplyQuantised } from "./lift-quantised.ts";
 import { spread } from "./known-elementwise.ts";
@@ -40,7 +41,8 @@ export const liftBinary: Lift = (lifter, node) => {
   throw new Unliftable(node.name, `${node.opType} of ${left.kind} and ${right.kind} values`);
 };
 
-function rowsWithRows(lifter: Lifter, node: GraphNode, left: Form, right: Form): Form {
+/** Add, and what else takes two rows. */
+export function rowsWithRows(lifter: Lifter, node: GraphNode, left: Form, right: Form): Form {
   const dims = broadcastDims(left.dims, right.dims, node);
   if (node.opType === "Add" || node.opType === "Sub") {
     const sum = sumOfPicks(left, node.opType === "Sub" ? scaleForm(right, -1) : right, dims);
@@ -79,10 +81,6 @@ function spreadsOverGroups(narrow: number[], dims: number[]): boolean {
   const aligned = [...Array.from({ length: dims.length - narrow.length }, () => 1), ...narrow];
   const last = aligned.findLastIndex((dim) => dim !== 1);
   return aligned.slice(0, last + 1).every((dim, axis) => dim === dims[axis]);
-}
-
-function sameTokens(a: RowView, b: RowView): boolean {
-  return a.tokens.length === b.tokens.length && a.tokens.every((token, row) => token === b.tokens[row]);
 }
 
 function rowsWithKnown(lifter: Lifter, node: GraphNode, x: Form, operand: Known): Form {
@@ -158,6 +156,7 @@ export const liftClip: Lift = (lifter, node) => {
 };
 
 function scoresWith(node: GraphNode, left: Value, right: Value): Value {
+  if (node.opType === "Sub" && left.kind === "scores" && right.kind === "peak" && right.scores === left) return left;
   const scores = left.kind === "scores" ? left : right;
   const other = left.kind === "scores" ? right : left;
   if (scores.kind !== "scores" || other.kind !== "known")
@@ -175,6 +174,7 @@ function scoresWith(node: GraphNode, left: Value, right: Value): Value {
 export const liftWhere: Lift = (lifter, node) => {
   const [condition, yes, no] = [0, 1, 2].map((input) => valueOf(lifter, node, input)) as [Value, Value, Value];
   if (no.kind === "probabilities" && condition.kind === "probabilities") return [no];
+  if (condition.kind === "form") return [fillRows(lifter, node, { condition, yes, no })];
   if (condition.kind !== "known") throw new Unliftable(node.name, "Where with a condition that depends on the text");
   if (yes.kind === "scores" && no.kind === "known")
     return [hideScores(node, yes, { condition, fill: no, hideWhere: 0 })];

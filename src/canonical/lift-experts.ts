@@ -2,10 +2,12 @@ import { formOfRows, rowsOf, shapeOnly } from "./form.ts";
 import { formAt, optionalValue, weightAt, type Lift } from "./lifter.ts";
 import { count, Unliftable } from "./value.ts";
 import type { Weight } from "./weights.ts";
+import { writeOutExperts } from "./write-out-experts.ts";
 
 /**
- * com.microsoft.MoE and QMoE: routing and experts in one operator that treats each token by itself. Kept as it is; its
- * kernel's last bits depend on how many tokens chose an expert, so the engine never runs two sequences through it at once.
+ * com.microsoft.MoE and QMoE: routing and experts in one operator that treats each token by itself. MoE becomes the
+ * mixture that it computes; any other is kept as it is: its kernel's last bits depend on how many tokens chose an
+ * expert, so the engine never runs two sequences through it at once.
  */
 export const liftExperts: Lift = (lifter, node) => {
   const x = formAt(lifter, node, 0);
@@ -19,6 +21,8 @@ export const liftExperts: Lift = (lifter, node) => {
   const [rows, choices] = [rowsOf(lifter.program, x, node), rowsOf(lifter.program, router, node)];
   if (rows.width !== width || count(router.dims) !== choices.width * rows.tokens.length)
     throw new Unliftable(node.name, `${node.opType} with a router that is not one row per token`);
+  const mixture = writeOutExperts(lifter.program, { node, x: rows.node, router: choices.node, weights });
+  if (mixture !== null) return [formOfRows(lifter.program, mixture, rows.tokens, x.dims)];
   const operator = {
     domain: node.domain,
     opType: node.opType,

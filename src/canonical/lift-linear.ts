@@ -1,9 +1,9 @@
 import type { GraphNode } from "../onnx/model.ts";
-import { formOfRows, inTokenOrder, rowsOf, scaleForm, shapeOnly } from "./form.ts";
+import { formOfRows, inTokenOrder, joinSources, moveForms, rowsOf, scaleForm, shapeOnly } from "./form.ts";
 import { formAt, knownAt, optionalValue, weightAt, type Lift, type Lifter } from "./lifter.ts";
-import { floatAttribute, intAttribute } from "./movement.ts";
+import { concatenation, floatAttribute, gatherMovement, intAttribute } from "./movement.ts";
 import { count, integers, lazyKnown, Unliftable, type Form, type Known } from "./value.ts";
-import { computedWeight, reshapeWeight, transposeWeight, type Weight } from "./weights.ts";
+import { computedWeight, reshapeWeight, sliceOfWeight, transposeWeight, type Weight } from "./weights.ts";
 
 /** x·W for float weights: MatMul, Gemm, com.microsoft.FusedMatMul. */
 export const liftMatMul: Lift = (lifter, node) => {
@@ -31,6 +31,26 @@ export const liftMatMul: Lift = (lifter, node) => {
     throw new Unliftable(node.name, "Gemm with a bias and alpha or beta other than 1");
   return [addBias(lifter, node, { x: scaled, bias: knownAt(lifter, node, 2) })];
 };
+
+/** x·W for several weights at once: [parts, tokens, in] times [parts, in, out], each part of the rows by its own. */
+export function liftProducts(lifter: Lifter, node: GraphNode, x: Form, given: Known): Form {
+  const [parts, , width] = given.dims as [number, number, number];
+  if (given.weight === null || x.dims.length !== 3 || x.dims[0] !== parts)
+    throw new Unliftable(node.name, `${node.opType} with a weight of ${given.dims.length} dims`);
+  const { weight } = given;
+  if (lifter.probe.shapesOnly) return shapeOnly([...x.dims.slice(0, -1), width]);
+  const products = Array.from({ length: parts }, (_, i) => {
+    const part = moveForms([x], gatherMovement(x.dims, [1], [i], 0));
+    return linear(lifter, node, { x: part, weights: { weight: sliceOfWeight(weight, i) }, width });
+  });
+  return moveForms(
+    joinSources(lifter.program, products),
+    concatenation(
+      0,
+      products.map(({ dims }) => dims),
+    ),
+  );
+}
 
 /** com.microsoft.MatMulNBits: blockwise quantised weight [N, blocks, bytes], scales, zero points, bias. */
 export const liftMatMulNBits: Lift = (lifter, node) => {

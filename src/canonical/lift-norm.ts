@@ -1,6 +1,7 @@
 import type { GraphNode } from "../onnx/model.ts";
-import { formOfRows, inTokenOrder, rowsOf, shapeOnly } from "./form.ts";
+import { formOfRows, inTokenOrder, rowsOf, shapeOnly, withFactors } from "./form.ts";
 import { liftBinary } from "./lift-elementwise.ts";
+import { rotateRows } from "./lift-rotation.ts";
 import { formAt, knownAt, optionalKnown, optionalValue, type Lift, type Lifter } from "./lifter.ts";
 import { floatAttribute, intAttribute, positive } from "./movement.ts";
 import { count, Unliftable, type Form, type Known, type Value } from "./value.ts";
@@ -52,10 +53,13 @@ export function normOf(lifter: Lifter, node: GraphNode, normalisation: Normalisa
   const size = x.dims.at(-1)!;
   if (count(weight.dims) !== size)
     throw new Unliftable(node.name, `${node.opType} of rows of ${size} with ${count(weight.dims)} weights`);
-  if (lifter.probe.shapesOnly) return shapeOnly(x.dims);
-  return inTokenOrder(lifter.program, { forms: [x], sequence: lifter.probe.sequence }, ([ordered]) =>
+  // Heads may be normalised after they were rotated: the angles are still checked at the core.
+  if (lifter.probe.shapesOnly) return shapeOnly(x.dims, x.factors);
+  const forms = [x.terms.length === 2 ? rotateRows(lifter, node, x) : x];
+  const normed = inTokenOrder(lifter.program, { forms, sequence: lifter.probe.sequence }, ([ordered]) =>
     normRows(lifter, node, { ...normalisation, x: ordered! }),
   );
+  return withFactors(normed, x.factors);
 }
 
 function normRows(lifter: Lifter, node: GraphNode, { x, weight, bias, kind, epsilon }: Normalisation): Form {

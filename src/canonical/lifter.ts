@@ -8,6 +8,8 @@ import { Unliftable, type Form, type Known, type Value } from "./value.ts";
 export interface Lifter {
   probe: Probe;
   hints: ModelHints;
+  /** Version of the default operators. */
+  opset: number;
   program: RowProgram;
   values: Map<string, Value>;
   past: PastInput[];

@@ -1,5 +1,4 @@
-import { moveForms } from "./form.ts";
-import { closeAttention, liftSoftmax, scoresOf } from "./lift-attention.ts";
+import { closeAttention, scoresOf } from "./lift-attention.ts";
 import { liftContribAttention, liftMultiHeadAttention } from "./lift-contrib-attention.ts";
 import { liftBinary, liftClip, liftGelu, liftReduceMean, liftUnary, liftWhere } from "./lift-elementwise.ts";
 import { liftExperts } from "./lift-experts.ts";
@@ -9,11 +8,22 @@ import {
   liftRotaryEmbedding,
   liftTensorScatter,
 } from "./lift-fused-attention.ts";
-import { liftGather, liftGatherBlockQuantized, liftMatMul, liftMatMulBnb4, liftMatMulNBits } from "./lift-linear.ts";
+import {
+  liftGather,
+  liftGatherBlockQuantized,
+  liftMatMul,
+  liftMatMulBnb4,
+  liftMatMulNBits,
+  liftProducts,
+} from "./lift-linear.ts";
 import { liftNorm, liftSkipNorm } from "./lift-norm.ts";
 import { liftDequantize, liftDynamicQuantize, liftMatMulInteger } from "./lift-quantised.ts";
+import { liftPeak, liftSoftmax } from "./lift-softmax.ts";
 import { formAt, valueOf, type Lift } from "./lifter.ts";
-import { gatherMovement, intAttribute, positive } from "./movement.ts";
+import { gatherRows, liftGatherNd, liftScatter } from "./lift-scatter.ts";
+import { liftEqual, liftGatherElements, liftNot, liftOneHot, liftTopK } from "./lift-router.ts";
+import { liftReduceSum } from "./lift-sum.ts";
+import { liftNonZero } from "./selection.ts";
 import { Unliftable } from "./value.ts";
 
 /** MatMul is a projection, q·kᵀ, or probabilities × values, by what its operands turned out to be. */
@@ -22,6 +32,8 @@ const liftProduct: Lift = (lifter, node) => {
   const right = valueOf(lifter, node, 1);
   if (left.kind === "probabilities" && right.kind === "form") return [closeAttention(lifter, node, left, right)];
   if (left.kind === "form" && right.kind === "form") return [scoresOf(node, left, right)];
+  if (left.kind === "form" && right.kind === "known" && right.dims.length === 3)
+    return [liftProducts(lifter, node, left, right)];
   return liftMatMul(lifter, node);
 };
 
@@ -30,9 +42,7 @@ const liftPick: Lift = (lifter, node) => {
   const indices = valueOf(lifter, node, 1);
   if (indices.kind === "form") return liftGather(lifter, node);
   if (indices.kind !== "known") throw new Unliftable(node.name, `Gather by ${indices.kind}`);
-  const data = formAt(lifter, node, 0);
-  const axis = positive(intAttribute(node, "axis", 0), data.dims.length);
-  return [moveForms([data], gatherMovement(data.dims, indices.dims, indices.read(), axis))];
+  return [gatherRows(lifter, node, { data: formAt(lifter, node, 0), indices })];
 };
 
 /** What each operator means for values that depend on the text. Adding an operator is adding a line and its file. */
@@ -50,6 +60,17 @@ export const LIFTS: Record<string, Lift> = {
   "com.microsoft.SkipSimplifiedLayerNormalization": liftSkipNorm,
   "com.microsoft.SkipLayerNormalization": liftSkipNorm,
   Softmax: liftSoftmax,
+  ReduceMax: liftPeak,
+  TopK: liftTopK,
+  OneHot: liftOneHot,
+  Equal: liftEqual,
+  Not: liftNot,
+  GatherElements: liftGatherElements,
+  GatherND: liftGatherNd,
+  NonZero: liftNonZero,
+  ScatterElements: liftScatter,
+  ScatterND: liftScatter,
+  ReduceSum: liftReduceSum,
   Attention: liftAttention,
   TensorScatter: liftTensorScatter,
   "com.microsoft.GroupQueryAttention": liftGroupQueryAttention,

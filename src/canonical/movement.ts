@@ -203,6 +203,20 @@ export function gatherMovement(
   return { dims: out, from, input: null };
 }
 
+/** Picks whole slices by the coordinates in the last axis of `indices` (ONNX GatherND without batch dims). */
+export function gatherNdMovement(dims: number[], indexDims: number[], indices: ArrayLike<number>): Movement {
+  const depth = indexDims.at(-1)!;
+  const inner = count(dims.slice(depth));
+  const strides = stridesOf(dims);
+  const from = new Int32Array((indices.length / depth) * inner);
+  for (let i = 0; i * depth < indices.length; i++) {
+    let start = 0;
+    for (let j = 0; j < depth; j++) start += positive(indices[i * depth + j]!, dims[j]!) * strides[j]!;
+    for (let j = 0; j < inner; j++) from[i * inner + j] = start + j;
+  }
+  return { dims: [...indexDims.slice(0, -1), ...dims.slice(depth)], from, input: null };
+}
+
 function strided(dims: number[], strides: number[], offset: number): Movement {
   const from = new Int32Array(count(dims));
   const position = dims.map(() => 0);

@@ -27,6 +27,15 @@ export type RowOperator =
   | "columns" // attributes.columns of inputs[0]
   | "concat"
   | "mean" // over the row, or over each of attributes.groups
+  | "sum" // likewise
+  | "softmax" // likewise
+  | "top" // numbers of the attributes.count largest columns of each of attributes.groups, largest first
+  | "pick" // inputs[0] at the columns that inputs[1] gives, in each of attributes.groups
+  | "spread" // inputs[0], or attributes.value, at the columns that the last input gives, 0 elsewhere, in each of attributes.groups
+  | "onehot" // for each number of the row, attributes.count columns: 1 at that number, 0 elsewhere
+  | "not" // 1 − x for rows of 0 and 1
+  | "fill" // attributes.value where inputs[0] is not 0 (function Where) or is 0 (WhereNot), elsewhere inputs[1]
+  | "mixture" // the sum of its inputs in order; where a token's gate is 0 an input need not be computed (fold-routing.ts)
   | "experts" // a mixture-of-experts operator as it is: row and router row in, weights by input number
   | "rotary" // attributes.heads, attributes.rotary
   | "core"; // q, k, v → o; attributes.layer, attributes.core
@@ -37,6 +46,8 @@ export interface RowAttributes {
   kind?: "rms" | "layer";
   epsilon?: number;
   groups?: number;
+  /** top: how many; onehot: how many there are. */
+  count?: number;
   columns?: number[];
   offset?: number;
   heads?: number;
@@ -86,7 +97,9 @@ export class RowProgram {
 
 /** A node as text: equal texts, equal function of equal weights. */
 export function describeNode(node: RowNode): string {
-  const { rotaryTables, ...attributes } = node.attributes;
+  const { rotaryTables, value, ...rest } = node.attributes;
+  // JSON has no infinities.
+  const attributes = value === undefined ? rest : { ...rest, value: String(value) };
   const weights = Object.entries({ ...node.weights, ...rotaryTables }).map(([name, weight]) => [
     name,
     describeWeight(weight),

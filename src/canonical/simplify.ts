@@ -1,6 +1,7 @@
 import { foldActivation } from "./fold-activation.ts";
 import { foldAdapter } from "./fold-adapter.ts";
 import { foldNorm } from "./fold-norm.ts";
+import { foldRouting } from "./fold-routing.ts";
 import { RowProgram, type RowNode } from "./rows.ts";
 import { takeFromWeight, type Weight } from "./weights.ts";
 
@@ -46,7 +47,11 @@ function reachable(program: RowProgram, outputs: number[]): Set<number> {
 
 function addSimplified(program: RowProgram, node: RowNode): number {
   if (node.op === "columns") return takeColumns(program, node.inputs[0]!, node.attributes.columns!);
-  const folded = foldNorm(program, node) ?? foldActivation(program, node) ?? foldAdapter(program, node);
+  const folded =
+    foldNorm(program, node) ??
+    foldActivation(program, node) ??
+    foldAdapter(program, node) ??
+    foldRouting(program, node);
   return folded ?? program.add(node);
 }
 
@@ -83,12 +88,27 @@ function takeColumns(program: RowProgram, id: number, columns: number[]): number
     case "concat":
       return takeFromJoined(program, node, columns);
     case "binary": {
-      if (node.inputs.some((input) => program.width(input) !== node.width)) break;
-      return narrowed(node.inputs.map((input) => takeColumns(program, input, columns)));
+      // Shares of experts fall apart with the rows they scale; other narrow rows stay with them.
+      const taken = node.inputs.map((input) =>
+        program.width(input) === node.width || program.node(input).op === "spread"
+          ? columnsOf(program.width(input), node.width, columns)
+          : null,
+      );
+      if (taken.includes(null)) break;
+      return narrowed(node.inputs.map((input, i) => takeColumns(program, input, taken[i]!)));
     }
     default:
   }
   return program.add({ op: "columns", inputs: [id], width: columns.length, attributes: { columns }, weights: {} });
+}
+
+/** The columns of an operand that these columns of the result need; a narrower operand has one per run of columns. */
+function columnsOf(width: number, whole: number, columns: number[]): number[] | null {
+  if (width === whole) return columns;
+  const groups = columns.map((column) => Math.floor(column / (whole / width)));
+  const distinct = groups.filter((group, i) => i === 0 || group !== groups[i - 1]);
+  const run = columns.length / distinct.length;
+  return groups.every((group, i) => group === distinct[Math.floor(i / run)]) ? distinct : null;
 }
 
 /** Columns of rows side by side: each run of columns from the row that holds it. */

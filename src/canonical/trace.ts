@@ -1,5 +1,5 @@
 import type { GraphNode } from "../onnx/model.ts";
-import { scalarOf, Unliftable, type Value } from "./value.ts";
+import { scalarOf, Unliftable, uniformOf, type Value } from "./value.ts";
 
 /**
  * One operator on rows as text: which, its attributes, and the weights and numbers it takes. Where only shapes are
@@ -12,7 +12,13 @@ export function describeUse(node: GraphNode, inputs: (Value | null)[]): string {
   ]);
   // What is added to scores is a mask, of one number when there is one query: recogniseMask judges it at every probe.
   const masks = node.opType === "Add" && inputs.some((input) => input?.kind === "scores");
-  const operands = inputs.map((input) => (masks && input?.kind === "known" ? "mask" : describeInput(input)));
+  // What rows are scattered into is as long as the call.
+  const scatters = node.opType === "ScatterElements" || node.opType === "ScatterND";
+  const operands = inputs.map((input) => {
+    if (input?.kind === "known" && masks) return "mask";
+    if (input?.kind === "known" && input.type === "float" && scatters) return uniformOf(input) ?? "numbers";
+    return describeInput(input);
+  });
   return JSON.stringify([node.domain, node.opType, attributes, operands]);
 }
 

@@ -6,9 +6,10 @@ import type { Weight } from "./weights.ts";
  * - `form`: for each element, which element of which row it is, times what;
  * - `scores` and `probabilities`: inside attention, between q·kᵀ and ·v;
  * - `present`: a key-value output of a fused attention operator;
- * - `quantised`: between DynamicQuantizeLinear and the scaling that follows MatMulInteger.
+ * - `quantised`: between DynamicQuantizeLinear and the scaling that follows MatMulInteger;
+ * - `peak`: the largest of attention scores, on its way to be subtracted from them.
  */
-export type Value = Known | Form | Scores | Probabilities | Present | Quantised;
+export type Value = Known | Form | Scores | Probabilities | Present | Quantised | Peak;
 
 export interface Known {
   kind: "known";
@@ -20,6 +21,19 @@ export interface Known {
   weight: Weight | null;
   /** Set when it is rows of a weight table picked by position: row = position + offset. */
   table: { weight: Weight; offset: number } | null;
+  /** Set when it says which tokens chose an expert, or follows from that: its numbers are an example (selection.ts). */
+  selection?: Selection;
+}
+
+/** The tokens of a call whose router chose one expert. */
+export interface Selection {
+  /** The row node of the chosen experts' numbers; −1 when only shapes are followed. */
+  indices: number;
+  expert: number;
+  /** How many experts there are. */
+  experts: number;
+  /** The NonZero that listed them. */
+  node: string;
 }
 
 export interface Form {
@@ -31,6 +45,8 @@ export interface Form {
   rows?: RowView;
   /** The position-dependent factors that were multiplied in. */
   factors: Known[];
+  /** Set when it has rows of only those tokens that chose an expert. */
+  selection?: Selection;
 }
 
 /** Row r of a value is the row of `node` for token `tokens[r]`. */
@@ -61,12 +77,20 @@ export interface Scores {
   bias: { dims: number[]; data: Float64Array } | null;
   /** One logit per head beside the keys, until the softmax. */
   sinks: number[] | null;
+  /** The sinks stand behind the keys as one more column. */
+  withSinks?: boolean;
   /** After Tanh and before the multiplication that closes c·tanh(score / c). */
   capped: boolean;
 }
 
 export interface Probabilities {
   kind: "probabilities";
+  dims: number[];
+  scores: Scores;
+}
+
+export interface Peak {
+  kind: "peak";
   dims: number[];
   scores: Scores;
 }
@@ -115,6 +139,12 @@ export function lazyKnown(dims: number[], type: Known["type"], compute: () => Fl
 
 export function scalarOf(value: Known): number | null {
   return count(value.dims) === 1 ? value.read()[0]! : null;
+}
+
+/** The one number that a constant repeats. */
+export function uniformOf(value: Known): number | null {
+  const data = value.read();
+  return data.length > 0 && data.every((each) => each === data[0]) ? data[0]! : null;
 }
 
 export function integers(value: Known): number[] {

@@ -7,6 +7,9 @@ import { type Lifter } from "./lifter.ts";
 import { joinSources, moveForms } from "./form.ts";
 import { intAttribute, isMovement, movements, positive } from "./movement.ts";
 import { tableByPosition } from "./lift-linear.ts";
+import { joinSinks, withoutSinks } from "./lift-softmax.ts";
+import { requireIntegers, requireTruth } from "./lift-router.ts";
+import { withSelection } from "./selection.ts";
 import { describeUse } from "./trace.ts";
 import { count, known, lazyKnown, Unliftable, type Form, type Known, type Value } from "./value.ts";
 import { reshapeWeight, transposeWeight, wholeWeight } from "./weights.ts";
@@ -38,12 +41,16 @@ const FLOATS = new Set(["float32", "float16", "bfloat16"]);
 
 function evaluate(lifter: Lifter, node: GraphNode): Value[] {
   const inputs = node.inputs.map((name) => (name === "" ? null : (lifter.values.get(name) ?? null)));
+  return withSelection(node, inputs, follow(lifter, node, inputs));
+}
+
+function follow(lifter: Lifter, node: GraphNode, inputs: (Value | null)[]): Value[] {
   const tensor = constantTensor(node);
   if (tensor !== null) return [constant(tensor)];
   if (node.opType === "If") return takeBranch(lifter, node);
   if (node.opType === "Shape" || node.opType === "Size") return [shapeOf(node, inputs[0]!)];
   if (node.opType === "ConstantOfShape") return [filled(node, inputs[0]!)];
-  if (node.opType === "Cast" || node.opType === "CastLike") return [cast(node, inputs[0]!)];
+  if (node.opType === "Cast" || node.opType === "CastLike") return [cast(lifter, node, inputs[0]!)];
   if (node.opType === "IsNaN" && inputs[0]!.kind === "probabilities") return [inputs[0]!];
   const moved = move(lifter, node, inputs);
   if (moved !== null) return moved;
@@ -81,6 +88,7 @@ function move(lifter: Lifter, node: GraphNode, inputs: (Value | null)[]): Value[
     return value;
   };
   const [first] = data as [Value];
+  if (node.opType === "Concat" && first.kind === "scores") return [joinSinks(node, first, data)];
   if (first.kind === "scores" || first.kind === "probabilities") return reshapedScores(node, first, parameters);
   if (first.kind === "known" && data.length === 1) return moveKnown(node, first, parameters);
   const moved = movements(
@@ -141,6 +149,7 @@ function reshapedScores(node: GraphNode, value: Value, parameters: (input: numbe
   const moved = movements(node, [value.dims], parameters);
   if (moved === null) return null;
   const [{ dims, from }] = moved as [NonNullable<typeof moved>[number]];
+  if (node.opType === "Slice" && value.kind === "probabilities") return [withoutSinks(node, value, { dims, from })];
   const tail = (all: number[]): string => all.slice(-2).join();
   if (from !== null || tail(dims) !== tail(value.dims))
     throw new Unliftable(node.name, `${node.opType} of attention scores`);
@@ -214,10 +223,13 @@ function filled(node: GraphNode, shape: Value): Known {
 
 const FLOAT_TYPES = new Set([1, 10, 11, 16]);
 const BOOL_TYPE = 9;
+const INTEGER_TYPES = new Set([2, 3, 4, 5, 6, 7, 12, 13]);
 
 /** Between float types nothing changes: rows are float32 throughout, weights keep their stored type. */
-function cast(node: GraphNode, value: Value): Value {
+function cast(lifter: Lifter, node: GraphNode, value: Value): Value {
   const to = intAttribute(node, "to", 1);
+  if (value.kind === "form" && to === BOOL_TYPE) requireTruth(lifter, node, value);
+  if (value.kind === "form" && INTEGER_TYPES.has(to)) requireIntegers(lifter, node, value);
   if (value.kind !== "known") return value;
   if (FLOAT_TYPES.has(to)) return { ...value, type: "float" };
   if (to === BOOL_TYPE)

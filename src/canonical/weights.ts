@@ -1,4 +1,5 @@
 import type { ElementType, TensorInfo } from "../onnx/model.ts";
+import { elementBits, tensorBytes } from "../onnx/tensor-data.ts";
 
 /**
  * A weight in canonical form, as a recipe over the bytes where they lie: view the tensor as a matrix, take some rows
@@ -36,6 +37,26 @@ export function wholeWeight(tensor: TensorInfo): Weight {
   const columns = tensor.dims.at(-1) ?? 1;
   const rows = tensor.dims.slice(0, -1).reduce((product, dim) => product * dim, 1);
   return { tensor, rows, columns, take: null, transpose: false, dims: tensor.dims };
+}
+
+/** Entry `index` of the first axis, as a tensor of its own where it lies; only of a weight that is whole. */
+export function sliceOfWeight({ tensor, take, transpose, dims, dequantize }: Weight, index: number): Weight {
+  const rest = dims.slice(1);
+  const length = tensorBytes(tensor.dtype, rest);
+  if (take !== null || transpose || dequantize !== undefined || (elementBits(tensor.dtype) * count(rest)) % 8 !== 0)
+    throw new Error("only a whole weight can be sliced");
+  const start = index * length;
+  const { data } = tensor;
+  const part: TensorInfo = {
+    name: `${tensor.name}[${index}]`,
+    dtype: tensor.dtype,
+    dims: rest,
+    data:
+      data.kind === "file"
+        ? { ...data, offset: data.offset + start, length }
+        : { kind: "bytes", bytes: data.bytes.subarray(start, start + length) },
+  };
+  return wholeWeight(part);
 }
 
 /** The same bytes under other dims, e.g. [N, K/32, 16] seen as [N, K/2]. */
@@ -104,6 +125,8 @@ function axisLength(weight: Weight, axis: "rows" | "columns"): number {
 
 /** [rows, columns] = the two axes of the result before transposition. */
 function matrixView(weight: Weight): Weight {
+  if (weight.dims.length === 1 && weight.take === null && !weight.transpose)
+    return { ...weight, rows: 1, columns: weight.dims[0]! };
   if (weight.dims.length !== 2 || weight.take !== null || weight.transpose) return weight;
   return { ...weight, rows: weight.dims[0]!, columns: weight.dims[1]! };
 }

@@ -1,17 +1,12 @@
 import * as fc from "fast-check";
-import { InferenceSession, Tensor } from "onnxruntime-node";
 import { expect, it } from "vitest";
 
-import type { CutBlock } from "../../src/blocks/cut-model.ts";
-import { emitPart, withWeights } from "../../src/blocks/emit-part.ts";
 import { RowProgram, type RowNode } from "../../src/canonical/rows.ts";
 import { simplify } from "../../src/canonical/simplify.ts";
 import { computedWeight, takeFromWeight, transposeWeight, type Weight } from "../../src/canonical/weights.ts";
-import { rotaryRows } from "../../src/chain/rotary-rows.ts";
-import type { TensorInfo } from "../../src/onnx/model.ts";
-import { writeModel } from "../../src/onnx/write-model.ts";
 import { numbers } from "../canonical/graph-builder.ts";
-import { interpretRows, UNARY_NAMES, weightBytesOf } from "./row-interpreter.ts";
+import { interpretRows, UNARY_NAMES } from "./row-interpreter.ts";
+import { runPart } from "./run-part.ts";
 
 const WIDTH = 12;
 const POSITIONS = [0, 3, 41];
@@ -26,6 +21,14 @@ const OPERATORS = [
   "concat",
   "mean",
   "rotary",
+  "softmax",
+  "sum",
+  "pick",
+  "spread",
+  "onehot",
+  "not",
+  "fill",
+  "mixture",
 ] as const;
 
 interface Instruction {
@@ -56,9 +59,14 @@ it("emitted graphs compute what the row program says, before and after it is sim
         const simplified = await interpretRows(simple, ids.get(output)!, { id: ids.get(hidden)!, ...at });
         expectClose(simplified, expected.at(-1)!);
       }
-      const given = await runPart(program, { hidden, output, rows });
+      const given = await runPart(program, { hidden, output, rows, positions: POSITIONS });
       expected.forEach((row, token) => expectClose(given.subarray(token * row.length, (token + 1) * row.length), row));
-      const fromSimple = await runPart(simple, { hidden: ids.get(hidden)!, output: ids.get(output)!, rows });
+      const fromSimple = await runPart(simple, {
+        hidden: ids.get(hidden)!,
+        output: ids.get(output)!,
+        rows,
+        positions: POSITIONS,
+      });
       expect(fromSimple.length).toBe(given.length);
       fromSimple.forEach((value, i) => expect(Math.abs(value - given[i]!)).toBeLessThan(5e-3));
     }),
@@ -161,7 +169,35 @@ function nodeOf(
       return total > 48 ? null : { op, inputs: [x, y], width: total, attributes: {}, weights: {} };
     }
     case "mean":
+    case "sum":
       return { op, inputs: [x], width: groups, attributes: { groups }, weights: {} };
+    case "softmax":
+      return { op, inputs: [x], width, attributes: { groups }, weights: {} };
+    case "pick":
+    case "spread":
+    case "onehot":
+    case "not":
+    case "fill": {
+      const choice = chosen(program, x, { groups, count: 1 + (c % (width / groups)) });
+      const columns = program.width(choice);
+      if (op === "pick") return { op, inputs: [x, choice], width: columns, attributes: { groups }, weights: {} };
+      if (op === "spread") {
+        const values = columns === width ? x : program.add({ ...pickOf(x, choice, groups), width: columns });
+        return { op, inputs: [values, choice], width, attributes: { groups }, weights: {} };
+      }
+      const marks: RowNode = { op: "spread", inputs: [choice], width, attributes: { groups, value: 1 }, weights: {} };
+      if (op === "fill") {
+        const attributes = { function: c % 2 === 0 ? "Where" : "WhereNot", value: -0.5 };
+        return { op, inputs: [program.add(marks), x], width, attributes, weights: {} };
+      }
+      if (op === "not") return { op, inputs: [program.add(marks)], width, attributes: {}, weights: {} };
+      const count = width / groups;
+      return columns * count > 48
+        ? null
+        : { op, inputs: [choice], width: columns * count, attributes: { count }, weights: {} };
+    }
+    case "mixture":
+      return mixtureOf(program, x, { seed, experts: 2 + (b % 3), slots: 1 + (c % 2) });
     case "rotary": {
       if (width % 8 !== 0) return null;
       const frequencies = { kind: "list" as const, values: [1, 0.25] };
@@ -169,6 +205,44 @@ function nodeOf(
       return { op, inputs: [x], width, attributes: { heads: width / 8, rotary }, weights: {} };
     }
   }
+}
+
+function chosen(program: RowProgram, x: number, { groups, count }: { groups: number; count: number }): number {
+  return program.add({ op: "top", inputs: [x], width: groups * count, attributes: { groups, count }, weights: {} });
+}
+
+function pickOf(x: number, choice: number, groups: number): Omit<RowNode, "width"> {
+  return { op: "pick", inputs: [x, choice], attributes: { groups }, weights: {} };
+}
+
+/** Σ share · tanh(x·W) over the experts that a router chose. */
+function mixtureOf(
+  program: RowProgram,
+  x: number,
+  { seed, experts, slots }: { seed: number; experts: number; slots: number },
+): RowNode {
+  const width = program.width(x);
+  const linear = (out: number, at: number): number => {
+    const weight = projection(seed + at, { width, out, kind: 0 });
+    return program.add({ op: "linear", inputs: [x], width: out, attributes: {}, weights: { weight } });
+  };
+  const router = linear(experts, 30);
+  const choice = chosen(program, router, { groups: 1, count: slots });
+  const shares = program.add({ ...pickOf(router, choice, 1), width: slots });
+  const attributes = { groups: 1 };
+  const all = program.add({ op: "spread", inputs: [shares, choice], width: experts, attributes, weights: {} });
+  const terms = Array.from({ length: experts }, (_, expert) => {
+    const value = program.add(unary(program, linear(width, 31 + expert), "Tanh"));
+    const gate = program.add({
+      op: "columns",
+      inputs: [all],
+      width: 1,
+      attributes: { columns: [expert] },
+      weights: {},
+    });
+    return program.add({ op: "binary", inputs: [value, gate], width, attributes: { function: "Mul" }, weights: {} });
+  });
+  return { op: "mixture", inputs: terms, width, attributes: {}, weights: {} };
 }
 
 /** [width, out], plain, transposed, taken out of a packed one, or both. */
@@ -179,43 +253,4 @@ function projection(seed: number, { width, out, kind }: { width: number; out: nu
   if (kind === 1) return transposeWeight(plain([out, width]));
   if (kind === 2) return takeFromWeight(plain([width, out + 3]), "last", picked);
   return takeFromWeight(transposeWeight(plain([out + 3, width])), "last", picked);
-}
-
-async function runPart(
-  program: RowProgram,
-  { hidden, output, rows }: { hidden: number; output: number; rows: Float64Array[] },
-): Promise<Float32Array> {
-  const rotary = program.nodes.find(({ op }) => op === "rotary") ?? null;
-  const block: CutBlock = {
-    kind: "mlp",
-    layer: 0,
-    core: null,
-    rotary,
-    parts: [{ role: "main", inputs: new Map([[hidden, "hidden"]]), outputs: [{ port: "hidden_out", node: output }] }],
-  };
-  const emitted = emitPart(program, block, block.parts[0]!);
-  const bytes = new Map<string, Uint8Array>();
-  for (const [name, weight] of emitted.weights) bytes.set(name, await weightBytesOf(weight));
-  const model = withWeights(emitted, (name, weight): TensorInfo => ({
-    name,
-    dtype: weight.tensor.dtype,
-    dims: weight.dims,
-    data: { kind: "bytes", bytes: bytes.get(name)! },
-  }));
-  const session = await InferenceSession.create(writeModel(model), { logSeverityLevel: 3, intraOpNumThreads: 1 });
-  const feeds: Record<string, Tensor> = {};
-  for (const { name } of emitted.inputs) {
-    if (name === "hidden")
-      feeds[name] = new Tensor("float32", Float32Array.from(rows.flatMap((row) => [...row])), [1, rows.length, WIDTH]);
-    else
-      feeds[name] = new Tensor(
-        "float32",
-        rotaryRows(rotary!.attributes.rotary!, POSITIONS, null)[name as "cos" | "sin"],
-        [1, rows.length, 2],
-      );
-  }
-  const results = await session.run(feeds);
-  const data = (results["hidden_out"]!.data as Float32Array).slice();
-  await session.release();
-  return data;
 }

@@ -69,11 +69,64 @@ function interpretNode(node: RowNode, inputs: Row[], { weight, position }: Conte
       const size = x.length / attributes.groups!;
       return make(attributes.groups!, (group) => sum(size, (i) => x[group * size + i]!) / size);
     }
+    case "sum": {
+      const size = x.length / attributes.groups!;
+      return make(attributes.groups!, (group) => sum(size, (i) => x[group * size + i]!));
+    }
+    case "softmax":
+      return softmax(x, attributes.groups!);
+    case "top":
+      return largest(x, attributes.groups!, attributes.count!);
+    case "pick":
+      return y.map((column, i) => x[groupStart(i, y.length, x.length, attributes.groups!) + column]!);
+    case "spread":
+      return spread(node, attributes.value === undefined ? x : null, inputs.at(-1)!);
+    case "onehot":
+      return make(width, (i) => Number(x[Math.floor(i / attributes.count!)] === i % attributes.count!));
+    case "not":
+      return x.map((value) => 1 - value);
+    case "fill":
+      return y.map((value, i) => ((x[i] !== 0) === (attributes.function === "Where") ? attributes.value! : value));
+    case "mixture":
+      return make(width, (i) => sum(inputs.length, (term) => inputs[term]![i]!));
     case "rotary":
       return rotate(node, x, position);
     default:
       throw new Error(`${node.op} is not row-wise`);
   }
+}
+
+/** Where the group of element i of a row of `length` begins in a row of `total`. */
+function groupStart(i: number, length: number, total: number, groups: number): number {
+  return Math.floor(i / (length / groups)) * (total / groups);
+}
+
+function softmax(x: Row, groups: number): Row {
+  const size = x.length / groups;
+  return x.map((value, i) => {
+    const group = x.subarray(i - (i % size), i - (i % size) + size);
+    return Math.exp(value) / sum(size, (j) => Math.exp(group[j]!));
+  });
+}
+
+function largest(x: Row, groups: number, count: number): Row {
+  const size = x.length / groups;
+  const found = Array.from({ length: groups }, (_, group) =>
+    [...x.subarray(0, size).keys()]
+      // As float32: what is equal there is taken in order.
+      .toSorted((a, b) => Math.fround(x[group * size + b]!) - Math.fround(x[group * size + a]!) || a - b)
+      .slice(0, count),
+  );
+  return Float64Array.from(found.flat());
+}
+
+function spread({ attributes, width }: RowNode, values: Row | null, columns: Row): Row {
+  const row = new Float64Array(width);
+  columns.forEach((column, i) => {
+    row[groupStart(i, columns.length, width, attributes.groups!) + column] =
+      values === null ? attributes.value! : values[i]!;
+  });
+  return row;
 }
 
 /** A narrower row holds one number for each run of the wider one. */
