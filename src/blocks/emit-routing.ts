@@ -76,7 +76,14 @@ export function emitOneHot({ emitter, node, inputs, name, output }: Emission): s
 }
 
 export function emitNot({ emitter, inputs, name, output }: Emission): string {
-  return add(emitter, { opType: "Sub", inputs: [scalar(emitter, name, 1), inputs[0]!], output });
+  const cast = (from: string, to: number, at: string): string =>
+    add(emitter, { opType: "Cast", inputs: [from], output: at, attributes: { to: int(to) } });
+  const negated = add(emitter, {
+    opType: "Not",
+    inputs: [cast(inputs[0]!, BOOL, `${name}.holds`)],
+    output: `${name}.not`,
+  });
+  return cast(negated, FLOAT, output);
 }
 
 export function emitFill({ emitter, node, inputs, name, output }: Emission): string {
@@ -92,6 +99,7 @@ export function emitFill({ emitter, node, inputs, name, output }: Emission): str
   return add(emitter, { opType: "Where", inputs: operands, output });
 }
 
+const FLOAT = 1;
 const BOOL = 9;
 
 /** float32 `value` repeated to the shape named. */

@@ -100,6 +100,8 @@ function atTheirTokens(
   if (!complete || count(dims) !== probe.sequence * rows.width)
     throw new Unliftable(node.name, `${node.opType} of rows to other places than their tokens`);
   const id = gated(program, rows.node, selection);
+  if (id === null)
+    throw new Unliftable(node.name, `${node.opType} of rows that are not scaled by the share that chose them`);
   const tokens = Int32Array.from({ length: probe.sequence }, (_, token) => token);
   return formOfRows(program, id, tokens, dims);
 }
@@ -125,16 +127,18 @@ function placesOf(
 }
 
 /** `id` where a token chose the expert and 0 elsewhere; a row that is multiplied by the expert's share is that already. */
-function gated(program: RowProgram, id: number, selection: Selection): number {
+function gated(program: RowProgram, id: number, selection: Selection): number | null {
   const { op, inputs, attributes } = program.node(id);
   if (op === "binary" && attributes.function === "Mul" && inputs.some((input) => isShare(program, input, selection)))
     return id;
+  if (selection.gate !== undefined) return null;
   const mask = shareColumn(program, selection, null);
   const width = program.width(id);
   return program.add({ op: "binary", inputs: [id, mask], width, attributes: { function: "Mul" }, weights: {} });
 }
 
-function isShare(program: RowProgram, id: number, { indices, expert }: Selection): boolean {
+function isShare(program: RowProgram, id: number, { indices, expert, gate }: Selection): boolean {
+  if (gate !== undefined) return id === gate;
   const { op, inputs, attributes } = program.node(id);
   if (op !== "columns" || attributes.columns!.length !== 1 || attributes.columns![0] !== expert) return false;
   const spread = program.node(inputs[0]!);

@@ -18,9 +18,8 @@ export const liftNonZero: Lift = (lifter, node) => {
     const [rank, tokens] = [mask.dims.length, lifter.probe.sequence];
     return [{ ...known([rank, tokens], "int", new Float64Array(rank * tokens)), selection }];
   }
-  const { selection, at } = readMask(lifter, node, mask);
+  const { selection, chosen } = readMask(lifter, node, mask);
   const strides = stridesOf(mask.dims);
-  const chosen = Array.from(at.keys()).filter((i) => at[i]!.slot === slotOf(at[i]!.token, lifter, selection));
   const coordinates = mask.dims.flatMap((dim, axis) => chosen.map((i) => Math.floor(i / strides[axis]!) % dim));
   return [{ ...known([mask.dims.length, chosen.length], "int", Float64Array.from(coordinates)), selection }];
 };
@@ -30,42 +29,40 @@ export function slotOf(token: number, { program }: Lifter, { indices }: Selectio
   return (token + 1) % program.width(indices);
 }
 
-/** A mask has one element for each token and slot, true where that slot holds the expert. */
-function readMask(
-  lifter: Lifter,
-  node: GraphNode,
-  mask: Form,
-): { selection: Selection; at: { token: number; slot: number }[] } {
+/**
+ * A mask has one element for each token and slot, true where that slot holds the expert; or it is the expert's column of
+ * all shares, which is not 0 where a token chose it. `chosen` are the elements taken to be true.
+ */
+function readMask(lifter: Lifter, node: GraphNode, mask: Form): { selection: Selection; chosen: number[] } {
   const { program, probe } = lifter;
   const unknown = new Unliftable(node.name, "NonZero of other than the tokens that chose an expert");
   const [term] = mask.terms;
   const [source] = sourcesOf(mask);
-  if (mask.terms.length !== 1 || sourcesOf(mask).size !== 1 || source! < 0 || program.node(source!).op !== "onehot")
-    throw unknown;
-  const width = program.width(source!);
-  const experts = program.node(source!).attributes.count!;
-  const indices = program.node(source!).inputs[0]!;
+  const plain = mask.terms.length === 1 && sourcesOf(mask).size === 1 && source! >= 0;
+  if (!plain || term!.factor !== 1 || term!.index.includes(-1)) throw unknown;
+  const { op, inputs, attributes, width } = program.node(source!);
+  const gates = op === "spread" && attributes.groups === 1;
+  if (op !== "onehot" && !gates) throw unknown;
+  const experts = gates ? width : attributes.count!;
+  const indices = inputs.at(-1)!;
+  const expert = term!.index[0]! % experts;
   const slots = width / experts;
-  const at = Array.from(term!.index, (index) => ({
-    token: Math.floor(index / width),
-    slot: Math.floor((index % width) / experts),
-    expert: index % experts,
-  }));
-  const seen = new Set(at.map(({ token, slot }) => token * slots + slot));
-  const { expert } = at[0]!;
-  if (
-    term!.factor !== 1 ||
-    term!.index.includes(-1) ||
-    at.some((each) => each.expert !== expert) ||
-    seen.size !== at.length ||
-    at.length !== slots * probe.sequence
-  )
-    throw unknown;
-  return { selection: { indices, expert, experts, node: node.outputs[0]! }, at };
+  const places = Array.from(term!.index, (index) => Math.floor(index / experts));
+  const every = new Set(places).size === places.length && places.length === slots * probe.sequence;
+  if (!every || term!.index.some((index) => index % experts !== expert)) throw unknown;
+  const selection: Selection = { indices, expert, experts, node: node.outputs[0]! };
+  if (gates) {
+    const columns = [expert];
+    const gate = program.add({ op: "columns", inputs: [source!], width: 1, attributes: { columns }, weights: {} });
+    return { selection: { ...selection, gate }, chosen: [...places.keys()] };
+  }
+  const inItsSlot = (i: number): boolean =>
+    places[i]! % slots === slotOf(Math.floor(places[i]! / slots), lifter, selection);
+  return { selection, chosen: [...places.keys()].filter(inItsSlot) };
 }
 
 export function sameSelection(a: Selection, b: Selection): boolean {
-  return a.node === b.node || (a.indices >= 0 && a.indices === b.indices && a.expert === b.expert);
+  return a.node === b.node || (a.indices >= 0 && a.indices === b.indices && a.expert === b.expert && a.gate === b.gate);
 }
 
 /** Notes on an operator's outputs the selection of its inputs, or says why they do not go together. */

@@ -34,6 +34,8 @@ export interface Selection {
   experts: number;
   /** The NonZero that listed them. */
   node: string;
+  /** Set when they are those whose share, this row, is not 0. */
+  gate?: number;
 }
 
 export interface Form {

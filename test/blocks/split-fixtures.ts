@@ -22,6 +22,9 @@ export function fixtureModels(): string[] {
     .toSorted();
 }
 
+/** Fixtures that are one opaque block. */
+export const KEPT_WHOLE = ["exports/dyn/granitemoe-18"];
+
 export interface Golden {
   prompt: number[];
   greedy: number[];

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 import { openForward } from "../../src/engine/forward.ts";
-import { fixtureModels, goldenOf, splitFixtures, type SplitFixtures } from "../blocks/split-fixtures.ts";
+import { fixtureModels, goldenOf, KEPT_WHOLE, splitFixtures, type SplitFixtures } from "../blocks/split-fixtures.ts";
 
 interface Expected {
   exporter: string;
@@ -131,6 +131,7 @@ const WHOLE: Record<string, string> = {
 
 it("every fixture is expected to be cut or kept whole", () => {
   expect(fixtureModels()).toEqual([...Object.keys(CUT), ...Object.keys(WHOLE)].toSorted());
+  expect(Object.keys(WHOLE)).toEqual(KEPT_WHOLE);
 });
 
 describe.each(Object.entries(WHOLE))("%s", (path, reason) => {
