@@ -12,7 +12,7 @@ export function describeModel(
     config,
     weightBytes,
     ...facts
-  }: Pick<ScheduledModel, "speculates" | "stateKey"> & { config: EngineConfig; weightBytes: number },
+  }: Pick<ScheduledModel, "speculates" | "stretches"> & { config: EngineConfig; weightBytes: number },
 ): ScheduledModel {
   const { name, key, document } = chain;
   const bytesPerToken = chain.kind === "blocks" ? keyValueBytesPerToken(chain) : opaqueBytesPerToken(chain);

@@ -7,6 +7,7 @@ import type { BatchItem, Executor, Needs } from "./execute/executor.ts";
 import type { NextModels } from "./load-models.ts";
 import type { EndReason, EngineEvent, EngineRequest, SampledToken } from "./request.ts";
 import type { Work } from "./schedule/next-work.ts";
+import { rowsOfPiece } from "./kv/stretch-state.ts";
 import { MemoryBudget } from "./memory/memory-budget.ts";
 import { Residency } from "./memory/residency.ts";
 import { sampleWork, type Outcome } from "./sample-work.ts";
@@ -251,6 +252,7 @@ export class Engine {
   async #execute(work: Work[], admitted: Admission[]): Promise<Float32Array[] | BlockllmError> {
     try {
       for (const one of admitted) this.#begin(one);
+      for (const { sequence, start, shared } of work) this.#writePieces(sequence, { start, pieces: shared });
       const started = performance.now();
       const logits = await this.#parts.executor.execute(work.map(batchItem));
       this.#scheduler.drafter.observe(work, (performance.now() - started) / 1000);
@@ -260,14 +262,24 @@ export class Engine {
     }
   }
 
-  #begin({ sequence: { id, model, maxLength }, prefix }: Admission): void {
+  #begin({ sequence, prefix }: Admission): void {
+    const { id, model, maxLength } = sequence;
     this.#parts.executor.open(id, { model: model.key, maxTokens: maxLength });
-    for (const [at, state] of prefix.entries()) {
-      const range = { from: at * model.prefillChunk, to: (at + 1) * model.prefillChunk };
-      this.#parts.executor.writeState(id, range, state);
-    }
+    for (const [at, pieces] of prefix.entries())
+      this.#writePieces(sequence, { start: at * model.prefillChunk, pieces });
     this.#counters.reusedTokens += prefix.length * model.prefillChunk;
     this.#parts.onLeftQueue?.(id);
+  }
+
+  /** Of one chunk of its prompt. */
+  #writePieces(
+    { id, model: { stretches, prefillChunk } }: Sequence,
+    { start, pieces }: { start: number; pieces: readonly Float32Array[] },
+  ): void {
+    for (const [at, piece] of pieces.entries()) {
+      const range = { from: start, to: start + prefillChunk, layers: stretches[at]!.layers };
+      this.#parts.executor.writeState(id, range, piece);
+    }
   }
 
   #sample(work: Work[], logits: Float32Array[] | BlockllmError): Outcome[] {
@@ -282,8 +294,10 @@ export class Engine {
       countWork(this.#counters, work[index]!, accepted);
       sequence.advance(start + count + accepted);
       if (!error) {
-        const read = (): Float32Array => this.#parts.executor.readState(sequence.id, start, start + count);
-        this.#scheduler.keepPrefix(work[index]!, read);
+        const range = { from: start, to: start + count };
+        this.#scheduler.keepPrefix(work[index]!, ({ layers }) =>
+          this.#parts.executor.readState(sequence.id, { ...range, layers }),
+        );
       }
       for (const token of sampled) if (this.#sequences.has(sequence.id)) this.#append(sequence, token);
       if (!this.#sequences.has(sequence.id)) continue;
@@ -333,8 +347,21 @@ function deadlineExceeded({ arrived, deadline }: Sequence): BlockllmError {
   });
 }
 
-function batchItem({ sequence, start, count, stepwise, samples, draft }: Work): BatchItem {
+function batchItem(work: Work): BatchItem {
+  const { sequence, start, count, stepwise, samples, draft } = work;
   const tokens = [...sequence.tokens.slice(start, start + count), ...draft];
   const logits = draft.length > 0 ? "all" : samples ? "last" : "none";
-  return { sequence: sequence.id, tokens, start, logits, stepwise };
+  return { sequence: sequence.id, tokens, start, logits, stepwise, ...(stepwise ? {} : partingsOf(work)) };
+}
+
+/** Where the item may begin, by what others computed, and which rows on its way others could begin with. */
+function partingsOf({ sequence, count, shared, partingRows }: Work): Partial<BatchItem> {
+  const { stretches } = sequence.model;
+  const last = stretches[shared.length - 1];
+  const begin = last?.parting && { ...last.parting, rows: rowsOfPiece(shared.at(-1)!, last, count) };
+  const partings = stretches.slice(shared.length).flatMap(({ parting }) => parting ?? []);
+  return {
+    ...(begin && { begin }),
+    ...(partings.length > 0 && { partings, keepRows: (step, rows) => void partingRows.set(step, rows) }),
+  };
 }

@@ -2,7 +2,6 @@ import type { BlockChain, Chain, OpaqueChain } from "../chain/chain.ts";
 import { planChains } from "../chain/plan.ts";
 import { refineChains } from "../chain/refine-chains.ts";
 import { resolveChain, type BlockSource } from "../chain/resolve-chain.ts";
-import { stateKey } from "../chain/state-key.ts";
 import type { EngineConfig } from "./engine-config.ts";
 import { AttentionCores } from "./execute/attention-core.ts";
 import { ChainExecutor } from "./execute/chain-executor.ts";
@@ -135,8 +134,12 @@ function facts(
   chain: Chain,
   plan: LoadablePlan,
   needs: Needs,
-): Pick<ScheduledModel, "speculates" | "stateKey"> & { weightBytes: number } {
+): Pick<ScheduledModel, "speculates" | "stretches"> & { weightBytes: number } {
   const weightBytes = needs.get(chain.key)!.reduce((sum, { bytes }) => sum + bytes, 0);
-  if (!isBlockChain(chain)) return { weightBytes, speculates: false, stateKey: null };
-  return { weightBytes, speculates: sharesRuns(plan, chain.key), stateKey: stateKey(chain) };
+  if (!isBlockChain(chain)) return { weightBytes, speculates: false, stretches: [] };
+  return {
+    weightBytes,
+    speculates: sharesRuns(plan, chain.key),
+    stretches: plan.stretches[plan.chainOf.get(chain.key)!]!,
+  };
 }

@@ -1,3 +1,4 @@
+import type { Stretch } from "../chain/stretches.ts";
 import { DEFAULT_POLICY, type EngineRequest, type ServedModel, type TenantPolicy } from "./request.ts";
 import { rankOf } from "./schedule/priority.ts";
 import { Sampler } from "./execute/sampler.ts";
@@ -33,7 +34,7 @@ export class Sequence {
   cancelled = false;
   /** Of its class, as it has aged: 0 goes first (schedule/priority.ts). */
   rank: number;
-  #prefixKeys: string[] | null = null;
+  #prefixKeys: string[][] | null = null;
 
   /** `id` also says who came first. */
   constructor(id: number, request: EngineRequest, { model, now }: { model: ScheduledModel; now: number }) {
@@ -58,13 +59,13 @@ export class Sequence {
   }
 
   /** Of the prompt's whole chunks (kv/prefix-keys.ts); none where the model's state stays with the sequence. */
-  get prefixKeys(): string[] {
-    const { stateKey, prefillChunk: chunk } = this.model;
-    if (stateKey === null) return [];
+  get prefixKeys(): string[][] {
+    const { stretches, prefillChunk: chunk } = this.model;
+    if (stretches.length === 0) return [];
     const { group } = this.policy;
     const owner: PrefixOwner = group === null ? { tenant: this.tenant } : { group };
     const prompt = (): number[] => this.tokens.slice(0, this.promptLength);
-    return (this.#prefixKeys ??= prefixKeys(prompt(), { stateKey, owner, chunk }));
+    return (this.#prefixKeys ??= prefixKeys(prompt(), { stretches, owner, chunk }));
   }
 
   /** Pages for its first `tokens` tokens. */
@@ -94,6 +95,6 @@ export interface ScheduledModel extends ServedModel {
   prefillChunk: number;
   /** Several rows of a sequence share a run and can be forgotten again: a draft may pay. */
   speculates: boolean;
-  /** Models with equal keys cache equal keys and values for equal tokens (chain/state-key.ts); null: never reused. */
-  stateKey: string | null;
+  /** What is kept of its prompts, cut where models go different ways (chain/stretches.ts); empty: nothing. */
+  stretches: readonly Stretch[];
 }

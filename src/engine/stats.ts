@@ -30,6 +30,8 @@ export interface EngineStats {
   yields: number;
   /** Prompt tokens found kept from earlier prompts, replays included. */
   reusedTokens: number;
+  /** Prompt tokens whose first layers were found kept, from models that are alike up to there. */
+  partlyReusedTokens: number;
   /** Tokens guessed ahead, and those of them that were right. */
   draftedTokens: number;
   acceptedTokens: number;
@@ -45,6 +47,7 @@ export type StatsCounters = Pick<
   | "replayedTokens"
   | "yields"
   | "reusedTokens"
+  | "partlyReusedTokens"
   | "draftedTokens"
   | "acceptedTokens"
   | "ended"
@@ -60,6 +63,7 @@ export function newCounters(): StatsCounters {
     replayedTokens: 0,
     yields: 0,
     reusedTokens: 0,
+    partlyReusedTokens: 0,
     draftedTokens: 0,
     acceptedTokens: 0,
     ended: { stop: 0, length: 0, deadline: 0, cancelled: 0, error: 0 },
@@ -74,9 +78,14 @@ export function countStep({ steps }: StatsCounters, seconds: number): void {
 }
 
 /** Before the work is settled: tokens below the sequence's high mark were computed before. */
-export function countWork(counters: StatsCounters, { sequence, start, count, draft }: Work, accepted: number): void {
+export function countWork(
+  counters: StatsCounters,
+  { sequence, start, count, draft, shared }: Work,
+  accepted: number,
+): void {
   counters.draftedTokens += draft.length;
   counters.acceptedTokens += accepted;
+  if (shared.length > 0) counters.partlyReusedTokens += count;
   const fresh = Math.max(0, start + count - Math.max(start, sequence.computed));
   counters.replayedTokens += count - fresh;
   if (start < sequence.promptLength) counters.promptTokens += fresh;

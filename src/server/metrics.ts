@@ -94,6 +94,10 @@ function registerEngineMetrics(registry: Registry): (stats: EngineStats) => void
   const replayed = gauge("blockllm_replayed_tokens", "Tokens computed again after a sequence had to yield its memory.");
   const prefixBytes = gauge("blockllm_prefix_bytes", "Memory claimed for prompt prefixes kept for later requests.");
   const reused = gauge("blockllm_prefix_hit_tokens", "Prompt tokens found kept from earlier prompts.");
+  const partly = gauge(
+    "blockllm_prefix_partial_hit_tokens",
+    "Prompt tokens whose first layers were found kept, from models that are alike up to there.",
+  );
   const drafted = gauge("blockllm_drafted_tokens", "Tokens guessed ahead of the model, to be verified many at once.");
   const accepted = gauge("blockllm_accepted_tokens", "Drafted tokens that the model would have given.");
   return (stats) => {
@@ -111,6 +115,7 @@ function registerEngineMetrics(registry: Registry): (stats: EngineStats) => void
     replayed.set(stats.replayedTokens);
     prefixBytes.set(stats.prefixBytes);
     reused.set(stats.reusedTokens);
+    partly.set(stats.partlyReusedTokens);
     drafted.set(stats.draftedTokens);
     accepted.set(stats.acceptedTokens);
   };

@@ -109,8 +109,8 @@ export function describeExecutor(name: string, open: () => Promise<ExecutorCase>
       if (!(given.readsState ?? given.truncates)) return;
       const [first, second] = [begin(), begin()];
       await run(item(first));
-      executor.writeState(second, { from: 0, to: 5 }, executor.readState(first, 0, 5));
-      executor.writeState(second, { from: 5, to: 8 }, executor.readState(first, 5, 8));
+      executor.writeState(second, { from: 0, to: 5 }, executor.readState(first, { from: 0, to: 5 }));
+      executor.writeState(second, { from: 5, to: 8 }, executor.readState(first, { from: 5, to: 8 }));
       const next = { start: 8, tokens: [3, 1] };
       const [expected, after] = await run(item(first, next), item(second, next));
       expect(after).toEqual(expected);

@@ -67,6 +67,7 @@ describe("a prompt that finds its beginning cached has the bits of a cold one", 
   test("one after the other", async () => {
     const stats = await expectSame(engine, requestsTo(models), { maxSequences: 1 });
     expect(stats.reusedTokens).toBeGreaterThan(400);
+    expect(stats.partlyReusedTokens).toBeGreaterThan(60);
   });
 
   test("where memory is short, before anyone yields for it", async () => {
@@ -78,9 +79,19 @@ describe("a prompt that finds its beginning cached has the bits of a cold one", 
     await expectSame(engine, requestsTo(models), { speculate: "always" });
   });
 
+  test("of tenants that are grouped, also from each other and from each other's models", async () => {
+    const requests = requestsTo(models, 32).map(([id, request]): [number, EngineRequest] => [
+      id,
+      { ...request, policy: { group: "one" } },
+    ]);
+    const stats = await expectSame(engine, requests, { maxSequences: 1 });
+    expect(stats.reusedTokens).toBeGreaterThan(400);
+    expect(stats.partlyReusedTokens).toBeGreaterThan(60);
+  });
+
   test("and every tenant finds only its own", async () => {
     const requests = requestsTo(["base"], 8);
-    expect((await expectSame(engine, requests)).reusedTokens).toBe(0);
+    expect(await expectSame(engine, requests)).toMatchObject({ reusedTokens: 0, partlyReusedTokens: 0 });
   });
 });
 
@@ -100,25 +111,43 @@ test("state is read and written behind the row of zeros that a core with sinks h
   for (const cache of [first, second]) cache.reserve(20);
   const row = (seed: number): Float32Array => Float32Array.from({ length: 20 * 16 }, (_, at) => seed + at);
   first.layers.forEach((layer, at) => layer.write(0, row(at * 1000), row(-at * 1000)));
-  second.write(0, 16, first.read(0, 16));
-  second.write(16, 20, first.read(16, 20));
+  second.write({ from: 0, to: 16 }, first.read({ from: 0, to: 16 }));
+  for (const layers of [
+    { first: 0, end: 1 },
+    { first: 1, end: 2 },
+  ])
+    second.write({ from: 16, to: 20, layers }, first.read({ from: 16, to: 20, layers }));
   expect(second.layers.map((layer) => layer.view(0, 20))).toEqual(first.layers.map((layer) => layer.view(0, 20)));
 });
 
 test("keys differ in tokens, tenant, model and chunk, and go as far as prompts are alike", () => {
-  const base = { stateKey: "a", owner: { tenant: "t" }, chunk: 2 };
-  const keys = prefixKeys([1, 2, 3, 4, 5], base);
+  const base = { stretches: [{ key: "a" }], owner: { tenant: "t" }, chunk: 2 };
+  const flatKeys = (...given: Parameters<typeof prefixKeys>): string[] => prefixKeys(...given).flat();
+  const keys = flatKeys([1, 2, 3, 4, 5], base);
   expect(keys).toHaveLength(2);
-  expect(prefixKeys([1, 2, 3, 5], base).map((key, at) => key === keys[at])).toEqual([true, false]);
-  const others = [{ owner: { tenant: "u" } }, { owner: { group: "t" } }, { stateKey: "b" }, { owner: { tenant: "" } }];
-  for (const other of others) expect(prefixKeys([1, 2], { ...base, ...other })[0]).not.toBe(keys[0]);
-  expect(prefixKeys([1, 2], { stateKey: 'a",2,"', owner: { tenant: "" }, chunk: 2 })[0]).not.toBe(keys[0]);
+  expect(flatKeys([1, 2, 3, 5], base).map((key, at) => key === keys[at])).toEqual([true, false]);
+  const others = [
+    { owner: { tenant: "u" } },
+    { owner: { group: "t" } },
+    { stretches: [{ key: "b" }] },
+    { owner: { tenant: "" } },
+  ];
+  for (const other of others) expect(flatKeys([1, 2], { ...base, ...other })[0]).not.toBe(keys[0]);
+  const odd = { stretches: [{ key: 'a",2,"' }], owner: { tenant: "" }, chunk: 2 };
+  expect(flatKeys([1, 2], odd)[0]).not.toBe(keys[0]);
 });
 
-test("whatever is kept and given up, pages are exact, chunks reachable, and hits are what was kept under these keys", () => {
-  const lists = fc.array(fc.nat(2), { minLength: 1, maxLength: 5 });
+test("whatever is kept and given up, pages are exact, pieces reachable, and hits are what was kept under these keys", () => {
+  const ways = fc.constantFrom(["m"], ["m", "n"], ["m", "o", "p"]);
   const moves = fc.array(
-    fc.oneof(fc.record({ keep: lists, tenant: fc.constantFrom("a", "b") }), fc.constant("give up" as const)),
+    fc.oneof(
+      fc.record({
+        keep: fc.array(fc.nat(2), { minLength: 1, maxLength: 5 }),
+        tenant: fc.constantFrom("a", "b"),
+        way: ways,
+      }),
+      fc.constant("give up" as const),
+    ),
     { maxLength: 60 },
   );
   fc.assert(
@@ -128,12 +157,21 @@ test("whatever is kept and given up, pages are exact, chunks reachable, and hits
       for (const move of list) {
         if (move === "give up") cache.giveUpOldest();
         else {
-          const keys = prefixKeys(move.keep, { stateKey: "m", owner: { tenant: move.tenant }, chunk: 1 });
-          keys.forEach((_, at) => {
-            const own = Float32Array.of(move.tenant.charCodeAt(0) + at * 1000);
-            cache.keep(keys.slice(0, at + 1), { tokens: 1, bytesPerToken: 4, read: () => own });
+          const stretches = move.way.map((key) => ({ key }));
+          const keys = prefixKeys(move.keep, { stretches, owner: { tenant: move.tenant }, chunk: 1 });
+          const valueOf = (chunk: number, stretch: number): number =>
+            move.tenant.charCodeAt(0) + chunk * 1000 + move.way[stretch]!.charCodeAt(0) * 10_000;
+          keys.forEach((_, chunk) =>
+            move.way.forEach((__, stretch) => {
+              const upTo = keys.slice(0, chunk + 1).map((all) => all.slice(0, stretch + 1));
+              const own = Float32Array.of(valueOf(chunk, stretch));
+              cache.keep(upTo, { tokens: 1, bytesPerToken: 4, read: () => own });
+            }),
+          );
+          cache.lookUp(keys).forEach((pieces, chunk) => {
+            expect(pieces.length).toBeGreaterThan(0);
+            pieces.forEach((state, stretch) => expect(state[0]).toBe(valueOf(chunk, stretch)));
           });
-          cache.lookUp(keys).forEach((state, at) => expect(state[0]).toBe(move.tenant.charCodeAt(0) + at * 1000));
         }
         cache.checkIntegrity();
         ledger.checkIntegrity(new Set(cache.holders));

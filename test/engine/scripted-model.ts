@@ -33,7 +33,14 @@ export function scriptedModel(given: Partial<ScheduledModel> & { name: string })
     leadTokens: 0,
     prefillChunk: 16,
     speculates: true,
-    stateKey: given.name,
+    stretches: [
+      {
+        key: `sha256:${given.name}`,
+        layers: { first: 0, end: 1 },
+        bytesPerToken: given.bytesPerToken ?? 8,
+        parting: null,
+      },
+    ],
     ...given,
   };
 }

@@ -57,7 +57,7 @@ function recording(executor: Executor, rows: SampledRows): Executor {
   return {
     needs: executor.needs,
     open: (sequence, options) => executor.open(sequence, options),
-    readState: (sequence, from, to) => executor.readState(sequence, from, to),
+    readState: (sequence, range) => executor.readState(sequence, range),
     writeState: (sequence, range, state) => executor.writeState(sequence, range, state),
     truncate: (sequence, tokens) => executor.truncate(sequence, tokens),
     release: (sequence) => executor.release(sequence),

@@ -80,6 +80,7 @@ export class ScriptedEngine implements Engine {
       replayedTokens: 7,
       yields: 0,
       reusedTokens: 0,
+      partlyReusedTokens: 0,
       prefixBytes: 0,
       draftedTokens: 0,
       acceptedTokens: 0,

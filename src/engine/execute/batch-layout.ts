@@ -11,6 +11,8 @@ export interface PlacedItem {
   rows: RowRange;
   /** The rows whose logits are asked. */
   wanted: RowRange;
+  /** Segments of its chain before this step pass it by (partings.ts). */
+  firstStep: number;
 }
 
 export interface BatchLayout {
@@ -27,7 +29,7 @@ export function layOutBatch(items: BatchItem[], chainOf: (item: BatchItem) => nu
   const placed = ordered.map((entry): PlacedItem => {
     const rows = { start, count: entry.item.tokens.length };
     start += rows.count;
-    return { ...entry, rows, wanted: wantedRows(entry.item, rows) };
+    return { ...entry, rows, wanted: wantedRows(entry.item, rows), firstStep: 0 };
   });
   const ids = new BigInt64Array(start);
   const positions: number[] = [];

@@ -7,11 +7,12 @@ import type { BlockSource } from "../../chain/resolve-chain.ts";
 import { SequenceCache } from "../kv/sequence-cache.ts";
 import { AttentionCores } from "./attention-core.ts";
 import { layOutBatch } from "./batch-layout.ts";
-import type { BatchItem, Executor, Loadable, Needs } from "./executor.ts";
+import type { BatchItem, Executor, Loadable, Needs, StateRange } from "./executor.ts";
 import { RotaryBatch } from "./rotary-batch.ts";
 import { readyPlan, type LoadablePlan, type ReadyPlan } from "./ready-plan.ts";
 import { rotaryRows, type RotaryRows } from "../../chain/rotary-rows.ts";
 import { gatherRows, joinRanges, RowStore, SpareBuffers, type RowRange } from "./row-store.ts";
+import { beginBetween, keepPartingRows } from "./partings.ts";
 import { SessionPool, type SegmentSessions } from "./session-pool.ts";
 import { adapterRows, handOutLogits, singleRows, standingBefore, type Standing } from "./standing.ts";
 import type { SoloSession } from "./solo-session.ts";
@@ -78,14 +79,14 @@ export class ChainExecutor implements Executor {
     this.#sequences.set(sequence, { model, cache });
   }
 
-  readState(sequence: number, from: number, to: number): Float32Array {
-    return this.#sequences.get(sequence)!.cache.read(from, to);
+  readState(sequence: number, range: StateRange): Float32Array {
+    return this.#sequences.get(sequence)!.cache.read(range);
   }
 
-  writeState(sequence: number, { from, to }: { from: number; to: number }, state: Float32Array): void {
+  writeState(sequence: number, range: StateRange, state: Float32Array): void {
     const { cache } = this.#sequences.get(sequence)!;
-    cache.reserve(to);
-    cache.write(from, to, state);
+    cache.reserve(range.to);
+    cache.write(range, state);
   }
 
   truncate(sequence: number, tokens: number): void {
@@ -132,8 +133,10 @@ export class ChainExecutor implements Executor {
       rotary: new RotaryBatch(batch.positions, tables),
       logits: items.map(() => new Float32Array(0)),
     };
+    for (const placed of batch.placed) beginBetween(placed, this.#ready, step.values);
     for (const stage of stages) {
       const standing = standingBefore(stage, batch.placed);
+      for (const one of standing) keepPartingRows(one, step.values);
       for (const together of this.#runsOf(stage.segment, standing))
         await this.#runSegment(stage.segment, together, step);
     }

@@ -1,3 +1,6 @@
+import type { Port } from "../../blocks/block.ts";
+import type { Parting } from "../../chain/stretches.ts";
+
 /** What an executor can be without for a while: a segment's session, an opaque model. Never called during a run. */
 export interface Loadable {
   /** Equal keys compute the same. */
@@ -31,11 +34,11 @@ export interface Executor {
    */
   execute(items: BatchItem[]): Promise<Float32Array[]>;
 
-  /** A copy of the state of tokens [from, to). Only for models whose state is kept token by token. */
-  readState(sequence: number, from: number, to: number): Float32Array;
+  /** A copy of some state. Only for models whose state is kept token by token. */
+  readState(sequence: number, range: StateRange): Float32Array;
 
-  /** Continues a sequence of `from` tokens with state read from another one of equal tokens, up to token `to`. */
-  writeState(sequence: number, range: { from: number; to: number }, state: Float32Array): void;
+  /** Continues a sequence of `from` tokens with state read from another one of equal tokens; values behind it are ignored. */
+  writeState(sequence: number, range: StateRange, state: Float32Array): void;
 
   /** Forgets all but a sequence's first `tokens`. Only for models whose state is kept token by token. */
   truncate(sequence: number, tokens: number): void;
@@ -67,4 +70,20 @@ export interface BatchItem {
    * several, so a replay must repeat the calls of the first run.
    */
   stepwise: boolean;
+  /**
+   * Rows that reach a step of the chain, so that it may begin there: keys and values of all layers before it were
+   * written. Who cannot begin there begins at the start and comes to the same.
+   */
+  begin?: { step: number; ports: readonly Port[]; rows: Float32Array };
+  /** The rows that reach these steps are wanted. Who does not come by gives none. */
+  partings?: readonly Parting[];
+  /** Gets a copy of them: port after port, each [tokens, width]. */
+  keepRows?: (step: number, rows: Float32Array) => void;
+}
+
+/** State of tokens [from, to), of layers [first, end); without `layers` of all. */
+export interface StateRange {
+  from: number;
+  to: number;
+  layers?: { first: number; end: number };
 }

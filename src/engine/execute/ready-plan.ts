@@ -1,6 +1,7 @@
 import type { RotarySpec } from "../../blocks/block.ts";
 import type { Plan, PlannedChain } from "../../chain/plan.ts";
 import type { RotaryTable } from "../../chain/rotary-rows.ts";
+import { stretchesOf, type Stretch } from "../../chain/stretches.ts";
 import type { BlockSource } from "../../chain/resolve-chain.ts";
 import type { AttentionCores } from "./attention-core.ts";
 import { rankChains } from "./batch-layout.ts";
@@ -18,6 +19,8 @@ export interface ReadyPlan {
   chainOf: ReadonlyMap<string, number>;
   /** batch-layout.ts */
   rank: number[];
+  /** Per chain. */
+  stretches: Stretch[][];
   tables: ReadonlyMap<RotarySpec, RotaryTable>;
   cores: AttentionCores;
   /** What sessions for decoding alone are made from; null: there are none. */
@@ -56,7 +59,17 @@ export async function readyPlan(
   const tables = await readRotaryTables(stages, source);
   await cores.load(plan.chains.flatMap(({ chain }) => chain.cores));
   const chainOf = new Map(plan.chains.map(({ chain }, index) => [chain.key, index]));
-  return { plan, stages, sessions, chainOf, rank: rankChains(plan.chains), tables, cores, solo: null };
+  return {
+    plan,
+    stages,
+    sessions,
+    chainOf,
+    rank: rankChains(plan.chains),
+    stretches: stretchesOf(plan),
+    tables,
+    cores,
+    solo: null,
+  };
 }
 
 function sessionsOf(walk: PlannedChain["walk"], sessions: readonly SegmentSession[]): SegmentSession[] {

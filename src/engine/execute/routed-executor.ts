@@ -1,4 +1,4 @@
-import type { BatchItem, Executor, Loadable, Needs } from "./executor.ts";
+import type { BatchItem, Executor, Loadable, Needs, StateRange } from "./executor.ts";
 
 /** Several executors as one: each model's sequences go to the executor that holds the model. Models by their keys. */
 export class RoutedExecutor implements Executor {
@@ -25,11 +25,11 @@ export class RoutedExecutor implements Executor {
     this.#ofSequence.set(sequence, executor);
   }
 
-  readState(sequence: number, from: number, to: number): Float32Array {
-    return this.#ofSequence.get(sequence)!.readState(sequence, from, to);
+  readState(sequence: number, range: StateRange): Float32Array {
+    return this.#ofSequence.get(sequence)!.readState(sequence, range);
   }
 
-  writeState(sequence: number, range: { from: number; to: number }, state: Float32Array): void {
+  writeState(sequence: number, range: StateRange, state: Float32Array): void {
     this.#ofSequence.get(sequence)!.writeState(sequence, range, state);
   }
 

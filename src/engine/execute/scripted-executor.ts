@@ -1,4 +1,4 @@
-import type { BatchItem, Executor, Needs } from "./executor.ts";
+import type { BatchItem, Executor, Needs, StateRange } from "./executor.ts";
 
 export interface Script {
   vocabSize: number;
@@ -26,7 +26,7 @@ export class ScriptedExecutor implements Executor {
   }
 
   /** Tokens as numbers, and zeros up to the bytes a token takes. */
-  readState(sequence: number, from: number, to: number): Float32Array {
+  readState(sequence: number, { from, to }: StateRange): Float32Array {
     const width = this.#script.bytesPerToken / 4;
     const state = new Float32Array((to - from) * width);
     const { history } = this.#sequences.get(sequence)!;
@@ -34,7 +34,7 @@ export class ScriptedExecutor implements Executor {
     return state;
   }
 
-  writeState(sequence: number, { from, to }: { from: number; to: number }, state: Float32Array): void {
+  writeState(sequence: number, { from, to }: StateRange, state: Float32Array): void {
     const { history } = this.#sequences.get(sequence)!;
     if (from !== history.length) throw new Error(`Sequence ${sequence} has ${history.length} tokens, not ${from}`);
     const width = this.#script.bytesPerToken / 4;

@@ -14,7 +14,7 @@ export interface Standing {
 export function standingBefore(stage: WalkStage, placed: PlacedItem[]): Standing[] {
   return placed.flatMap((item) => {
     const member = stage.members.get(item.chain);
-    if (!member) return [];
+    if (!member || member.step < item.firstStep) return [];
     const rows = member.tail ? item.wanted : item.rows;
     return rows.count === 0 ? [] : [{ placed: item, member, rows }];
   });

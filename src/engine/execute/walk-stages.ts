@@ -8,6 +8,8 @@ export interface WalkStage {
 }
 
 export interface StageMember {
+  /** Index in the chain's steps of the segment's first part. */
+  step: number;
   rotary: RotarySpec | null;
   /** Which of the segment's adapters the chain's rows take, from 1; 0: none. */
   adapter: number;
@@ -19,21 +21,28 @@ export interface StageMember {
 
 export function walkStages(plan: Plan): WalkStage[] {
   const rotaries = new Map<string, RotarySpec>();
-  const walks = plan.chains.map((planned) => membersOf(planned, rotaries));
+  const walks = plan.chains.map((planned) => membersOf(planned, plan.segments, rotaries));
   return plan.stages.map(({ segment, members }) => ({
     segment: plan.segments[segment]!,
     members: new Map(members.map(({ chain, position }) => [chain, walks[chain]![position]!])),
   }));
 }
 
-function membersOf({ chain, walk }: PlannedChain, rotaries: Map<string, RotarySpec>): StageMember[] {
+function membersOf(
+  { chain, walk }: PlannedChain,
+  segments: readonly Segment[],
+  rotaries: Map<string, RotarySpec>,
+): StageMember[] {
+  let steps = 0;
   const lastCore = walk.findLastIndex((step) => step.kind === "core");
   return walk.flatMap((step, at): StageMember[] => {
+    const first = steps;
+    steps += step.kind === "core" ? 1 : segments[step.segment]!.parts.length;
     if (step.kind === "core") return [];
     const next = walk[at + 1];
     const core = next?.kind === "core" ? { layer: next.layer, spec: chain.cores[next.layer]! } : null;
     const rotary = step.rotary && oneOf(rotaries, step.rotary);
-    return [{ rotary, adapter: step.adapter, core, tail: at > lastCore }];
+    return [{ step: first, rotary, adapter: step.adapter, core, tail: at > lastCore }];
   });
 }
 

@@ -1,22 +1,26 @@
 import { pagesFor, PAGE_TOKENS, type PageLedger } from "./page-ledger.ts";
 
-interface Chunk {
+interface Piece {
   /** Its number in the ledger; below 0, where no sequence is. */
   holder: number;
-  parent: string | null;
-  /** Keys and values of all layers, as the executor gave them. */
+  /** Those before it, without which it is out of reach: the same stretch a chunk earlier, the stretch before. */
+  parents: string[];
+  /** As the engine gave it. */
   state: Float32Array;
   claimedBytes: number;
 }
 
+/** Per chunk of a prompt, a key per stretch of the chain. */
+export type ChunkKeys = readonly (readonly string[])[];
+
 /**
- * Keys and values of prompt chunks, kept behind their sequences in pages that nobody else wants. A chunk is younger than
- * those that follow it in any prompt, so the oldest may always go: no other is reached through it.
+ * State of prompt chunks, a piece per stretch of the chain, kept behind their sequences in pages that nobody else wants. A
+ * piece is younger than those that are reached through it, so the oldest may always go.
  */
 export class PrefixCache {
   readonly #ledger: PageLedger;
   /** Oldest first. */
-  readonly #chunks = new Map<string, Chunk>();
+  readonly #pieces = new Map<string, Piece>();
   #nextHolder = -1;
 
   constructor(ledger: PageLedger) {
@@ -24,61 +28,67 @@ export class PrefixCache {
   }
 
   get claimedBytes(): number {
-    return [...this.#chunks.values()].reduce((sum, { claimedBytes }) => sum + claimedBytes, 0);
+    return [...this.#pieces.values()].reduce((sum, { claimedBytes }) => sum + claimedBytes, 0);
   }
 
   get holders(): number[] {
-    return [...this.#chunks.values()].map(({ holder }) => holder);
+    return [...this.#pieces.values()].map(({ holder }) => holder);
   }
 
-  /** The chunks kept for the first of these keys, up to the first that is not; they become the youngest. */
-  lookUp(keys: readonly string[]): Float32Array[] {
-    const missing = keys.findIndex((key) => !this.#chunks.has(key));
-    const found = missing === -1 ? keys : keys.slice(0, missing);
-    for (const key of found.toReversed()) {
-      const chunk = this.#chunks.get(key)!;
-      this.#chunks.delete(key);
-      this.#chunks.set(key, chunk);
+  /** Chunk by chunk the pieces kept for its first stretches, up to a chunk that has none; they become the youngest. */
+  lookUp(keys: ChunkKeys): Float32Array[][] {
+    const found: string[][] = [];
+    for (const chunk of keys) {
+      const missing = chunk.findIndex((key) => !this.#pieces.has(key));
+      if (missing === 0) break;
+      found.push(missing === -1 ? [...chunk] : chunk.slice(0, missing));
     }
-    return found.map((key) => this.#chunks.get(key)!.state);
+    for (const key of found.flat().toReversed()) {
+      const piece = this.#pieces.get(key)!;
+      this.#pieces.delete(key);
+      this.#pieces.set(key, piece);
+    }
+    return found.map((chunk) => chunk.map((key) => this.#pieces.get(key)!.state));
   }
 
-  /** Keeps the chunk of the last of these keys, if those before it are kept and older ones leave room. */
+  /** Keeps the piece of the last of these keys, if all before it are kept and older ones leave room. */
   keep(
-    keys: readonly string[],
+    keys: ChunkKeys,
     { tokens, bytesPerToken, read }: { tokens: number; bytesPerToken: number; read: () => Float32Array },
   ): void {
-    const parents = keys.slice(0, -1);
-    if (this.lookUp(keys).length !== parents.length) return;
+    const before = keys.flat();
+    const own = before.pop()!;
+    this.lookUp(keys);
+    if (this.#pieces.has(own) || before.some((key) => !this.#pieces.has(key))) return;
     const claim = { holder: this.#nextHolder, tokens, bytesPerToken };
     while (!this.#ledger.canClaim(claim)) {
-      const [oldest] = this.#chunks.keys();
-      if (oldest === undefined || parents.includes(oldest)) return;
+      const [oldest] = this.#pieces.keys();
+      if (oldest === undefined || before.includes(oldest)) return;
       this.giveUpOldest();
     }
     this.#ledger.claim(claim);
-    const claimedBytes = pagesFor(tokens) * PAGE_TOKENS * bytesPerToken;
-    this.#chunks.set(keys.at(-1)!, {
+    const parents = [keys.at(-1)!.at(-2), keys.at(-2)?.at(keys.at(-1)!.length - 1)];
+    this.#pieces.set(own, {
       holder: this.#nextHolder--,
-      parent: parents.at(-1) ?? null,
+      parents: parents.filter((key) => key !== undefined),
       state: read(),
-      claimedBytes,
+      claimedBytes: pagesFor(tokens) * PAGE_TOKENS * bytesPerToken,
     });
     this.lookUp(keys);
   }
 
   /** False: there is nothing left to give up. */
   giveUpOldest(): boolean {
-    const [oldest] = this.#chunks;
+    const [oldest] = this.#pieces;
     if (!oldest) return false;
     this.#ledger.release(oldest[1].holder);
-    return this.#chunks.delete(oldest[0]);
+    return this.#pieces.delete(oldest[0]);
   }
 
-  /** Throws if a chunk is out of reach or larger than its pages. */
+  /** Throws if a piece is out of reach or larger than its pages. */
   checkIntegrity(): void {
-    for (const [key, { parent, state, claimedBytes }] of this.#chunks) {
-      if (parent !== null && !this.#chunks.has(parent))
+    for (const [key, { parents, state, claimedBytes }] of this.#pieces) {
+      if (parents.some((parent) => !this.#pieces.has(parent)))
         throw new Error(`Prefix ${key} is kept without what is before it`);
       if (state.byteLength > claimedBytes)
         throw new Error(`Prefix ${key} holds ${state.byteLength} bytes, but claimed ${claimedBytes}`);

@@ -4,17 +4,18 @@ import { createHash } from "node:crypto";
 export type PrefixOwner = { tenant: string } | { group: string };
 
 /**
- * A key for every whole chunk of a prompt, each of all tokens up to the chunk's end, of what computes them and of whose
- * they are: keys of different tenants meet only where both were put into one group.
+ * For every whole chunk of a prompt a key per stretch of the chain (chain/stretches.ts): of all tokens up to the chunk's
+ * end, of what computes them and of whose they are. Keys of different tenants meet only where both are of one group, keys
+ * of different models where both have come the same way.
  */
 export function prefixKeys(
   tokens: readonly number[],
-  { stateKey, owner, chunk }: { stateKey: string; owner: PrefixOwner; chunk: number },
-): string[] {
-  let key = JSON.stringify([stateKey, chunk, owner]);
+  { stretches, owner, chunk }: { stretches: readonly { key: string }[]; owner: PrefixOwner; chunk: number },
+): string[][] {
+  let keys = stretches.map(({ key }) => JSON.stringify([key, chunk, owner]));
   return Array.from({ length: Math.floor(tokens.length / chunk) }, (_, at) => {
     const own = Uint32Array.from(tokens.slice(at * chunk, (at + 1) * chunk));
-    key = createHash("sha256").update(key).update(own).digest("hex");
-    return key;
+    keys = keys.map((key) => createHash("sha256").update(key).update(own).digest("hex"));
+    return keys;
   });
 }

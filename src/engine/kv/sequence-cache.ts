@@ -1,4 +1,5 @@
 import type { CoreSpec } from "../../blocks/block.ts";
+import type { StateRange } from "../execute/executor.ts";
 import { GrowableRows } from "./growable-rows.ts";
 import { pagesFor, PAGE_TOKENS } from "./page-ledger.ts";
 
@@ -23,9 +24,9 @@ export class SequenceCache {
     if (this.#pagesFor(tokens) > this.#pages) this.#resize(this.#pagesFor(tokens));
   }
 
-  /** Tokens [from, to) of all layers, copied. */
-  read(from: number, to: number): Float32Array {
-    const parts = this.layers.flatMap((layer) => layer.rows(from, to));
+  /** Copied, layer by layer: keys, then values. */
+  read(range: StateRange): Float32Array {
+    const parts = this.#rows(range);
     const state = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
     let at = 0;
     for (const part of parts) {
@@ -35,10 +36,10 @@ export class SequenceCache {
     return state;
   }
 
-  /** Puts what `read` gave to `from`; memory for it must be there. */
-  write(from: number, to: number, state: Float32Array): void {
+  /** Puts what `read` gave back; memory for it must be there. */
+  write(range: StateRange, state: Float32Array): void {
     let at = 0;
-    for (const part of this.layers.flatMap((layer) => layer.rows(from, to))) {
+    for (const part of this.#rows(range)) {
       part.set(state.subarray(at, at + part.length));
       at += part.length;
     }
@@ -52,6 +53,10 @@ export class SequenceCache {
   /** Gives all memory back; the cache may be filled again from token 0. */
   release(): void {
     this.#resize(0);
+  }
+
+  #rows({ from, to, layers = { first: 0, end: this.layers.length } }: StateRange): Float32Array[] {
+    return this.layers.slice(layers.first, layers.end).flatMap((layer) => layer.rows(from, to));
   }
 
   #pagesFor(tokens: number): number {

@@ -33,7 +33,7 @@ export function divideMemory(chains: Chain[], plan: Plan, config: EngineConfig):
   for (const chain of chains)
     if (chain.kind === "opaque") needs.set(chain.key, [unloaded(chain.key, opaqueBytes(chain, config.maxBatchTokens))]);
   const models = chains.map((chain) =>
-    describeModel(chain, { config, weightBytes: bytesOf(needs.get(chain.key)!), speculates: false, stateKey: null }),
+    describeModel(chain, { config, weightBytes: bytesOf(needs.get(chain.key)!), speculates: false, stretches: [] }),
   );
 
   const budget = new MemoryBudget(config);

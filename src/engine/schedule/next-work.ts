@@ -11,6 +11,10 @@ export interface Work {
   samples: boolean;
   /** Tokens guessed to follow, fed behind the known ones to be verified in the same pass; most often none. */
   draft: readonly number[];
+  /** Of a whole chunk of a prompt: pieces kept for the chain's first stretches, from other models that came that way. */
+  shared: readonly Float32Array[];
+  /** What reached the chain's partings while it ran, by step. */
+  partingRows: Map<number, Float32Array>;
 }
 
 /**
@@ -21,7 +25,16 @@ export function nextWork(sequence: Sequence): Work {
   const { cached: start, promptLength, tokens, model } = sequence;
   const replays = start >= promptLength;
   const end = Math.min(replays ? tokens.length : promptLength, start + model.prefillChunk);
-  return { sequence, start, count: end - start, stepwise: replays, samples: end === tokens.length, draft: [] };
+  return {
+    sequence,
+    start,
+    count: end - start,
+    stepwise: replays,
+    samples: end === tokens.length,
+    draft: [],
+    shared: [],
+    partingRows: new Map(),
+  };
 }
 
 export function isDecode(sequence: Sequence): boolean {

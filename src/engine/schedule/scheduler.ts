@@ -1,7 +1,9 @@
 import { BlockllmError } from "../../support/errors.ts";
 import type { EngineConfig } from "../engine-config.ts";
 import { PageLedger, type PageClaim } from "../kv/page-ledger.ts";
+import type { Stretch } from "../../chain/stretches.ts";
 import { PrefixCache } from "../kv/prefix-cache.ts";
+import { joinPiece, pieceBytesPerToken } from "../kv/stretch-state.ts";
 import type { MemoryBudget } from "../memory/memory-budget.ts";
 import type { Residency } from "../memory/residency.ts";
 import type { Sequence } from "../sequence.ts";
@@ -22,8 +24,8 @@ export interface Schedule {
 
 export interface Admission {
   sequence: Sequence;
-  /** State chunk by chunk. */
-  prefix: Float32Array[];
+  /** Chunk by chunk, the pieces of all stretches. */
+  prefix: Float32Array[][];
 }
 
 /** What the scheduler divides. */
@@ -102,6 +104,7 @@ export class Scheduler {
     const prefills = this.#pickPrefills(this.#config.maxBatchTokens - decodes.length, { admitted, yielded });
     // A better class may have taken a decode's place.
     const work = [...decodes, ...prefills].filter((sequence) => this.#running.has(sequence)).map(nextWork);
+    for (const one of work) one.shared = this.#lookUpShared(one);
     const used = work.reduce((sum, { sequence }) => sum + this.#cost(sequence), 0);
     this.drafter.addDrafts(work, this.#config.maxBatchTokens - used);
     for (const { sequence, start, count, draft } of work) {
@@ -116,12 +119,39 @@ export class Scheduler {
     this.ledger.trim(sequence.claimFor(sequence.tokens.length));
   }
 
-  /** After its work: whole chunks of prompts stay cached for those that begin alike. `read` copies them. */
-  keepPrefix({ sequence, start, count, stepwise }: Work, read: () => Float32Array): void {
-    const { prefillChunk, bytesPerToken } = sequence.model;
-    if (this.#config.prefixCache === "off" || stepwise || count !== prefillChunk) return;
-    const keys = sequence.prefixKeys.slice(0, start / prefillChunk + 1);
-    if (keys.length > 0) this.prefixes.keep(keys, { tokens: count, bytesPerToken, read });
+  /**
+   * After its work: whole chunks of prompts stay cached for those that begin alike, a piece per stretch. `read` copies
+   * keys and values.
+   */
+  keepPrefix(work: Work, read: (stretch: Stretch) => Float32Array): void {
+    const keys = this.#chunkKeys(work);
+    for (const [at, stretch] of work.sequence.model.stretches.entries()) {
+      const rows = stretch.parting === null ? null : work.partingRows.get(stretch.parting.step);
+      if (keys === null || at < work.shared.length) continue;
+      if (rows === undefined) return;
+      this.prefixes.keep(
+        keys.map((chunk) => chunk.slice(0, at + 1)),
+        {
+          tokens: work.count,
+          bytesPerToken: pieceBytesPerToken(stretch),
+          read: () => joinPiece(read(stretch), rows),
+        },
+      );
+    }
+  }
+
+  /** Keys up to the chunk that the work computes; null: it is not one to be kept. */
+  #chunkKeys({ sequence, start, count, stepwise }: Work): string[][] | null {
+    const { prefillChunk } = sequence.model;
+    if (this.#config.prefixCache === "off" || stepwise || count !== prefillChunk) return null;
+    return sequence.prefixKeys.slice(0, start / prefillChunk + 1);
+  }
+
+  #lookUpShared(work: Work): Float32Array[] {
+    const keys = this.#chunkKeys(work);
+    const pieces = keys === null ? [] : (this.prefixes.lookUp(keys)[keys.length - 1] ?? []);
+    // The last stretch is computed anyway: the chunk's rows go on to its end.
+    return pieces.slice(0, Math.max(0, work.sequence.model.stretches.length - 1));
   }
 
   checkIntegrity(): void {
@@ -261,8 +291,10 @@ export class Scheduler {
   }
 
   /** Never the whole prompt: its last token gives the first row of logits. */
-  #lookUpPrefix({ prefixKeys, promptLength, model }: Sequence): Float32Array[] {
-    return this.prefixes.lookUp(prefixKeys.slice(0, Math.floor((promptLength - 1) / model.prefillChunk)));
+  #lookUpPrefix({ prefixKeys, promptLength, model }: Sequence): Float32Array[][] {
+    const found = this.prefixes.lookUp(prefixKeys.slice(0, Math.floor((promptLength - 1) / model.prefillChunk)));
+    const missing = found.findIndex((pieces) => pieces.length < model.stretches.length);
+    return missing === -1 ? found : found.slice(0, missing);
   }
 
   #yield(sequence: Sequence): void {

@@ -35,7 +35,7 @@ export async function loadWholeModels({ repository, models, config }: WholeModel
       // A prompt in one call: in chunks, every call would copy all keys and values before it.
       prefillChunk: contextLength,
       speculates: false,
-      stateKey: null,
+      stretches: [],
     });
   }
   return { executor: new RoutedExecutor(executors), models: scheduled };
