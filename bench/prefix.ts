@@ -2,9 +2,9 @@
  * Time to the first token of a prompt that was asked before: of the same model, of one that differs in its last layers
  * only, and of nobody.
  *
- *   npm run bench:prefix -- [--repeats 3] [--tokens 512] [--shared 27] [--threads n] [--folder <where to write>] [--json]
+ *   npm run bench:prefix -- [--repeats 3] [--tokens 512] [--threads n] [--folder <where to write>] [--json]
  *
- * Two models of SmolLM2-135M shapes, weights never trained, that share their first layers. All three ways take turns on
+ * Two models of SmolLM2-135M shapes, weights never trained, that share 27 of 30 layers. All three ways take turns on
  * the same loaded models, each prompt is new, and all must give the same tokens.
  */
 import { availableParallelism, tmpdir } from "node:os";
@@ -27,14 +27,12 @@ const { values } = parseArgs({
   options: {
     repeats: { type: "string", default: "3" },
     tokens: { type: "string", default: "512" },
-    shared: { type: "string", default: "27" },
     threads: { type: "string", default: String(availableParallelism()) },
     folder: { type: "string", default: tmpdir() },
     json: { type: "boolean", default: false },
   },
 });
 const TOKENS = Number(values.tokens);
-const SHARED = Number(values.shared);
 const THREADS = Number(values.threads);
 
 interface Result {
@@ -59,21 +57,21 @@ if (values.json) console.log(JSON.stringify({ machine: machine(), threads: THREA
 else print(result);
 
 async function measure(folder: string): Promise<Result> {
-  const made = await makeModels(join(folder, "models"), { shapes: SMOLLM2_135M, count: 2, sharedLayers: SHARED });
+  const made = await makeModels(join(folder, "models"), { shapes: SMOLLM2_135M, tenants: ["base", "last-layers"] });
   const store = await openRepository(join(folder, "blocks"), { create: true });
   for (const { folder: source } of made) await addModel(store, source);
   const names = made.map(({ name }) => name);
   const loaded = await loadModels(store, names, engineConfig({ threads: THREADS }));
-  const [one, other] = names as [string, string];
+  const [asked, other] = names as [string, string];
   const times: { cold: number; afterOther: number; afterSame: number }[] = [];
   let sameTokens = true;
   for (let repeat = -1; repeat < Number(values.repeats); repeat++) {
     const prompt = Array.from({ length: TOKENS }, (_, at) => (repeat * 7919 + at * at * 104_729 + 1717) % 49_152);
     const warm = begin(loaded, "on");
-    const cold = await ask(begin(loaded, "off"), { model: one, prompt });
+    const cold = await ask(begin(loaded, "off"), { model: asked, prompt });
     await ask(warm, { model: other, prompt });
-    const afterOther = await ask(warm, { model: one, prompt });
-    const afterSame = await ask(warm, { model: one, prompt });
+    const afterOther = await ask(warm, { model: asked, prompt });
+    const afterSame = await ask(warm, { model: asked, prompt });
     sameTokens &&= cold.token === afterOther.token && cold.token === afterSame.token;
     if (repeat < 0) continue;
     const [a, b, c] = [cold, afterOther, afterSame].map(({ milliseconds }) => milliseconds) as [number, number, number];
@@ -83,7 +81,7 @@ async function measure(folder: string): Promise<Result> {
   const { stretches } = loaded.models[0]!;
   const stateBytesPerToken = stretches.reduce((sum, { bytesPerToken }) => sum + bytesPerToken, 0);
   return {
-    sharedLayers: SHARED,
+    sharedLayers: stretches[0]!.layers.end,
     layers: stretches.at(-1)!.layers.end,
     promptTokens: TOKENS,
     cold: spreadOf(times.map(({ cold }) => cold)),

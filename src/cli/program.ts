@@ -6,6 +6,7 @@ import { checkCommand } from "./commands/check.ts";
 import { dedupeCommand } from "./commands/dedupe.ts";
 import { doctorCommand } from "./commands/doctor.ts";
 import { exportCommand } from "./commands/export.ts";
+import { forgetCommand } from "./commands/forget.ts";
 import { gcCommand } from "./commands/gc.ts";
 import { generateCommand } from "./commands/generate.ts";
 import { listCommand } from "./commands/list.ts";
@@ -37,6 +38,7 @@ export const COMMANDS: CommandDefinition[] = [
   tenantListCommand,
   tenantRotateCommand,
   tenantRmCommand,
+  forgetCommand,
   planCommand,
   benchCommand,
   checkCommand,

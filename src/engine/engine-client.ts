@@ -5,6 +5,7 @@ import { reasonOf } from "../support/reason.ts";
 import { checkRequest } from "./check-request.ts";
 import { engineConfig, type EngineConfig } from "./engine-config.ts";
 import { unpackError, unpackEvent, type FromWorker, type ToWorker, type WorkerStart } from "./engine-messages.ts";
+import type { PrefixOwner } from "./kv/prefix-keys.ts";
 import type { EngineEvent, EngineRequest, ServedModel } from "./request.ts";
 import type { EngineStats } from "./stats.ts";
 import { WaitingRoom } from "./waiting-room.ts";
@@ -74,6 +75,7 @@ export class EngineClient {
     { channel: Channel<EngineEvent>; promptTokens: number; completionTokens: number }
   >();
   readonly #statsWaiters = new Map<number, Waiter<EngineStats>>();
+  readonly #forgetWaiters = new Map<number, Waiter<number>>();
   readonly #changeWaiters = new Map<number, Waiter<readonly ServedModel[]>>();
   readonly #exited: Promise<void>;
   #nextId = 1;
@@ -141,6 +143,16 @@ export class EngineClient {
     });
   }
 
+  /** Gives up the prompts that are kept of one tenant or group; how many bytes that were. */
+  forgetPrefixes(owner: PrefixOwner): Promise<number> {
+    if (this.#gone) return Promise.reject(this.#gone);
+    const id = this.#nextId++;
+    return new Promise((resolve, reject) => {
+      this.#forgetWaiters.set(id, { resolve, reject });
+      this.#post({ type: "forget", id, owner });
+    });
+  }
+
   /** Refuses new requests with server_draining; resolves when those accepted have ended. */
   async drain(): Promise<void> {
     this.#refusal ??= new BlockllmError("server_draining", "The engine takes no new requests: it is shutting down");
@@ -163,6 +175,10 @@ export class EngineClient {
       case "stats":
         this.#statsWaiters.get(message.id)?.resolve(message.stats);
         this.#statsWaiters.delete(message.id);
+        return;
+      case "forgot":
+        this.#forgetWaiters.get(message.id)?.resolve(message.bytes);
+        this.#forgetWaiters.delete(message.id);
         return;
       case "changed":
         this.#models = message.models;
@@ -203,7 +219,7 @@ export class EngineClient {
       channel.push({ type: "request-end", reason: "error", error, promptTokens, completionTokens });
       this.#finish(id, channel);
     }
-    for (const waiters of [this.#statsWaiters, this.#changeWaiters]) {
+    for (const waiters of [this.#statsWaiters, this.#forgetWaiters, this.#changeWaiters]) {
       for (const { reject } of waiters.values()) reject(error);
       waiters.clear();
     }

@@ -1,6 +1,7 @@
 import { BlockllmError, type ErrorCode } from "../support/errors.ts";
 import type { EngineConfig } from "./engine-config.ts";
 import type { EngineEvent, EngineRequest, ServedModel } from "./request.ts";
+import type { PrefixOwner } from "./kv/prefix-keys.ts";
 import type { EngineStats } from "./stats.ts";
 
 /** What the engine's worker is started with. */
@@ -14,6 +15,7 @@ export type ToWorker =
   | { type: "submit"; id: number; request: EngineRequest }
   | { type: "cancel"; id: number }
   | { type: "stats"; id: number }
+  | { type: "forget"; id: number; owner: PrefixOwner }
   | { type: "change"; id: number; models: string[] | "all"; graceSeconds: number }
   | { type: "close" };
 
@@ -23,6 +25,7 @@ export type FromWorker =
   /** All events of one step, and the requests that it took out of the queue. */
   | { type: "events"; events: [id: number, event: PlainEvent][]; started: number[] }
   | { type: "stats"; id: number; stats: EngineStats }
+  | { type: "forgot"; id: number; bytes: number }
   | { type: "changed"; id: number; models: ServedModel[] }
   | { type: "unchanged"; id: number; error: PlainError };
 

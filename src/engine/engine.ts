@@ -7,6 +7,7 @@ import type { BatchItem, Executor, Needs } from "./execute/executor.ts";
 import type { NextModels } from "./load-models.ts";
 import type { EndReason, EngineEvent, EngineRequest, SampledToken } from "./request.ts";
 import type { Work } from "./schedule/next-work.ts";
+import { ownerLabel, type PrefixOwner } from "./kv/prefix-keys.ts";
 import { rowsOfPiece } from "./kv/stretch-state.ts";
 import { MemoryBudget } from "./memory/memory-budget.ts";
 import { Residency } from "./memory/residency.ts";
@@ -93,6 +94,11 @@ export class Engine {
       this.#next = { ...next, graceSeconds, resolve };
       this.#wake();
     });
+  }
+
+  /** Gives up the prompts that are kept of one tenant or group; how many bytes that were. */
+  forgetPrefixes(owner: PrefixOwner): number {
+    return this.#scheduler.prefixes.forget(ownerLabel(owner));
   }
 
   /** Keys of the models that sequences still use. */

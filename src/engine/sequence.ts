@@ -3,7 +3,7 @@ import { DEFAULT_POLICY, type EngineRequest, type ServedModel, type TenantPolicy
 import { rankOf } from "./schedule/priority.ts";
 import { Sampler } from "./execute/sampler.ts";
 import type { PageClaim } from "./kv/page-ledger.ts";
-import { prefixKeys, type PrefixOwner } from "./kv/prefix-keys.ts";
+import { prefixKeys, prefixOwner, type PrefixOwner } from "./kv/prefix-keys.ts";
 import { DraftLength } from "./speculate/draft-length.ts";
 
 /** A request that has waited so long is passed by none that came later, whatever its deadline. */
@@ -62,10 +62,13 @@ export class Sequence {
   get prefixKeys(): string[][] {
     const { stretches, prefillChunk: chunk } = this.model;
     if (stretches.length === 0) return [];
-    const { group } = this.policy;
-    const owner: PrefixOwner = group === null ? { tenant: this.tenant } : { group };
+    const owner = this.prefixOwner;
     const prompt = (): number[] => this.tokens.slice(0, this.promptLength);
     return (this.#prefixKeys ??= prefixKeys(prompt(), { stretches, owner, chunk }));
+  }
+
+  get prefixOwner(): PrefixOwner {
+    return prefixOwner(this.tenant, this.policy.group);
   }
 
   /** Pages for its first `tokens` tokens. */

@@ -38,6 +38,8 @@ function handle(engine: Engine, changes: ModelChanges, message: ToWorker): void 
       return engine.cancel(message.id);
     case "stats":
       return post({ type: "stats", id: message.id, stats: engine.stats() });
+    case "forget":
+      return post({ type: "forgot", id: message.id, bytes: engine.forgetPrefixes(message.owner) });
     case "change":
       return changes.add(message);
     case "close":

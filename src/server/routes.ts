@@ -9,6 +9,7 @@ import { clientGone, errorResponse } from "./openai/error-body.ts";
 import { listModels, showModel } from "./openai/models.ts";
 import type { RouteEnv } from "./route-env.ts";
 import type { Service } from "./service.ts";
+import { forgetPrefixes } from "./tenants/forget-prefixes.ts";
 import { requireOperator } from "./tenants/require-operator.ts";
 
 type Handler = (context: Context<RouteEnv>, service: Service) => Response | Promise<Response>;
@@ -18,6 +19,7 @@ const ROUTES: { path: string; method: "GET" | "POST" | "DELETE"; handler: Handle
   { path: "/v1/completions", method: "POST", handler: completions },
   { path: "/v1/models", method: "GET", handler: listModels },
   { path: "/v1/models/:model", method: "GET", handler: showModel },
+  { path: "/admin/prefixes/:tenant", method: "DELETE", handler: forgetPrefixes },
   { path: "/healthz", method: "GET", handler: health },
   { path: "/metrics", method: "GET", handler: metrics },
   { path: "/admin/models", method: "GET", handler: listServed },

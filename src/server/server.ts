@@ -40,7 +40,10 @@ export interface ServerOptions {
 export interface RunningServer {
   /** `http://host:port` */
   url: string;
-  /** From the next request on. Running ones end as they began. A server without tenants cannot be given some. */
+  /**
+   * From the next request on. Running ones end as they began; prompts kept of tenants and groups that are gone are given
+   * up. A server without tenants cannot be given some.
+   */
   replaceTenants(tenants: readonly Tenant[]): void;
   /** Serves these from the repository as it now is. Running requests end as they began. Throws what serving them throws. */
   changeModels(names: readonly string[] | "all"): Promise<void>;
@@ -62,7 +65,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   let closing: Promise<void> | null = null;
   return {
     url: formatUrl(server),
-    replaceTenants: (tenants) => service.tenants.replace(tenants),
+    replaceTenants: (tenants) => replaceTenants(service, tenants),
     changeModels: async (names) => service.changeModels(() => names),
     close: () => (closing ??= closeServer(server, service)),
   };
@@ -90,6 +93,16 @@ export function createService(options: Omit<ServerOptions, "host" | "port">): Se
     now: () => Math.floor(Date.now() / 1000),
     newId: () => randomBytes(12).toString("hex"),
   };
+}
+
+function replaceTenants({ engine, tenants, log }: Service, next: readonly Tenant[]): void {
+  const before = tenants.prefixOwners();
+  tenants.replace(next);
+  const after = tenants.prefixOwners();
+  for (const [label, owner] of before) {
+    if (after.has(label)) continue;
+    engine.forgetPrefixes(owner).catch((error: unknown) => log.error("kept prompts could not be given up", error));
+  }
 }
 
 /** A call waits until those before it are done, however they ended. */

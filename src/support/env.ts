@@ -3,11 +3,14 @@ import { BlockllmError } from "./errors.ts";
 /** Every variable blockllm reads, once: the only file that touches `process.env`. The README lists the same. */
 export const VARIABLES = {
   BLOCKLLM_REPO: "the block repository when --repo is not given; default ./blocks",
+  BLOCKLLM_API_KEY: "the key that `forget` shows a server; default none",
   BLOCKLLM_DEBUG: "1: print the stack and the causes of every error; default 0",
 } as const;
 
 export interface Environment {
   repository: string;
+  /** null: none. */
+  apiKey: string | null;
   debug: boolean;
   /** A continuous-integration machine: no spinners even on a terminal. https://docs.github.com/actions sets CI=true. */
   continuousIntegration: boolean;
@@ -21,6 +24,7 @@ export interface Environment {
 export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Environment {
   return {
     repository: variables["BLOCKLLM_REPO"] || "./blocks",
+    apiKey: variables["BLOCKLLM_API_KEY"] || null,
     debug: readSwitch("BLOCKLLM_DEBUG", variables["BLOCKLLM_DEBUG"]),
     continuousIntegration: Boolean(variables["CI"]) && variables["CI"] !== "false",
     noColor: Boolean(variables["NO_COLOR"]),

@@ -9,8 +9,11 @@ import { temporaryRepository } from "../engine/temporary-repository.ts";
 /** Per model its stretches: the layers, and whether their key is one of another model's. */
 async function stretchesFor(models: TinyModel[]) {
   const source = await temporaryRepository(models);
-  const chains = [];
-  for (const { name } of models) chains.push((await resolveChain(source.repository, name)) as BlockChain);
+  const chains: BlockChain[] = [];
+  for (const { name } of models) {
+    const chain = await resolveChain(source.repository, name);
+    if (chain.kind === "blocks") chains.push(chain);
+  }
   const stretches = stretchesOf(planChains(chains));
   await source.remove();
   return stretches;

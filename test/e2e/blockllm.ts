@@ -27,8 +27,13 @@ export function removeWorkplace(folder: string): void {
 }
 
 /** The built command line as a process of its own. */
-export function start(folder: string, command: string[]): ChildProcessWithoutNullStreams {
-  return spawn(process.execPath, [join(ROOT, "bin/blockllm.js"), ...command], { cwd: folder, env: cleanEnvironment() });
+export function start(
+  folder: string,
+  command: string[],
+  variables: Record<string, string> = {},
+): ChildProcessWithoutNullStreams {
+  const env = { ...cleanEnvironment(), ...variables };
+  return spawn(process.execPath, [join(ROOT, "bin/blockllm.js"), ...command], { cwd: folder, env });
 }
 
 export async function run(folder: string, ...command: string[]): Promise<Finished> {

@@ -2,7 +2,7 @@ import { chmodSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import OpenAI from "openai";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { makeWorkplace, removeWorkplace, run, runError, runJson, startServer } from "./blockllm.ts";
+import { finish, makeWorkplace, removeWorkplace, run, runError, runJson, start, startServer } from "./blockllm.ts";
 
 let folder = "";
 let server: Awaited<ReturnType<typeof startServer>>;
@@ -57,6 +57,15 @@ it("serves every tenant its own models and nothing of others", async () => {
   expect((await fetch(`${server.url}/metrics`)).status).toBe(401);
   const headers = { authorization: `Bearer ${keys.get("ops")}` };
   expect((await fetch(`${server.url}/metrics`, { headers })).status).toBe(200);
+});
+
+it("forgets what it keeps of a tenant when an operator says so", async () => {
+  const forget = ["--json", "--quiet", "forget", "acme", "--url", server.url];
+  const forgot = await finish(start(folder, forget, { BLOCKLLM_API_KEY: keys.get("ops")! }));
+  expect(JSON.parse(forgot.stdout)).toEqual({ tenant: "acme", group: null, bytes: 0 });
+  expect(await runError(folder, ...forget.slice(2))).toMatchObject({ exit: 2, code: "invalid_api_key" });
+  const nobody = ["forget", "acme", "--url", "http://127.0.0.1:9"];
+  expect(await runError(folder, ...nobody)).toMatchObject({ exit: 2, code: "usage" });
 });
 
 it("reads the file again on SIGHUP; running answers go on, and a broken file changes nothing", async () => {

@@ -146,7 +146,7 @@ test("whatever is kept and given up, pages are exact, pieces reachable, and hits
         tenant: fc.constantFrom("a", "b"),
         way: ways,
       }),
-      fc.constant("give up" as const),
+      fc.constantFrom("give up" as const, "forget" as const),
     ),
     { maxLength: 60 },
   );
@@ -156,6 +156,7 @@ test("whatever is kept and given up, pages are exact, pieces reachable, and hits
       const cache = new PrefixCache(ledger);
       for (const move of list) {
         if (move === "give up") cache.giveUpOldest();
+        else if (move === "forget") cache.forget("a");
         else {
           const stretches = move.way.map((key) => ({ key }));
           const keys = prefixKeys(move.keep, { stretches, owner: { tenant: move.tenant }, chunk: 1 });
@@ -165,7 +166,7 @@ test("whatever is kept and given up, pages are exact, pieces reachable, and hits
             move.way.forEach((__, stretch) => {
               const upTo = keys.slice(0, chunk + 1).map((all) => all.slice(0, stretch + 1));
               const own = Float32Array.of(valueOf(chunk, stretch));
-              cache.keep(upTo, { tokens: 1, bytesPerToken: 4, read: () => own });
+              cache.keep(upTo, { owner: move.tenant, tokens: 1, bytesPerToken: 4, read: () => own });
             }),
           );
           cache.lookUp(keys).forEach((pieces, chunk) => {
@@ -177,8 +178,11 @@ test("whatever is kept and given up, pages are exact, pieces reachable, and hits
         ledger.checkIntegrity(new Set(cache.holders));
         expect(ledger.freeBytes + cache.claimedBytes).toBe(pages * 64);
       }
-      while (cache.giveUpOldest());
-      expect(ledger.freeBytes).toBe(pages * 64);
+      cache.forget("a");
+      cache.checkIntegrity();
+      const free = ledger.freeBytes;
+      expect(cache.forget("b")).toBe(pages * 64 - free);
+      expect([ledger.freeBytes, cache.forget("b")]).toEqual([pages * 64, 0]);
     }),
   );
 });

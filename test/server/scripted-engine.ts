@@ -1,4 +1,5 @@
 import type { EngineEvent, EngineRequest, ServedModel } from "../../src/engine/request.ts";
+import type { PrefixOwner } from "../../src/engine/kv/prefix-keys.ts";
 import type { EngineStats } from "../../src/engine/stats.ts";
 import type { Engine, EngineHandle } from "../../src/server/served-engine.ts";
 import { createApp } from "../../src/server/routes.ts";
@@ -17,6 +18,7 @@ export const desk = deskText();
 export class ScriptedEngine implements Engine {
   readonly models: ServedModel[] = [served("support"), served("legal"), { ...served("bare"), vocabSize: 300 }];
   readonly requests: EngineRequest[] = [];
+  readonly forgotten: PrefixOwner[] = [];
   cancelled = 0;
   readonly #finishers: (() => void)[] = [];
   readonly #script: Script;
@@ -59,6 +61,11 @@ export class ScriptedEngine implements Engine {
   /** Ends whatever still runs, with reason `length`. */
   finishAll(): void {
     for (const finish of this.#finishers) finish();
+  }
+
+  async forgetPrefixes(owner: PrefixOwner): Promise<number> {
+    this.forgotten.push(owner);
+    return 7;
   }
 
   async stats(): Promise<EngineStats> {

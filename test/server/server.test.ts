@@ -5,6 +5,7 @@ import { startServer } from "../../src/server/server.ts";
 import type { RunningServer, ServerOptions } from "../../src/server/server.ts";
 import { desk, json, saying, sayingWithoutEnd, ScriptedEngine } from "./scripted-engine.ts";
 import type { Script } from "./scripted-engine.ts";
+import { makeTenant } from "./tenants/make-tenant.ts";
 
 const HELLO = { model: "support", messages: [{ role: "user", content: "hello" }] };
 const open: RunningServer[] = [];
@@ -21,6 +22,15 @@ test("an address in use is said with the number to try next", async () => {
     message: `another process listens on 127.0.0.1:${port}`,
     hint: `Give another one: --port ${port + 1}`,
   });
+});
+
+test("prompts kept of tenants and groups that are gone are given up", async () => {
+  const tenants = [makeTenant("a", { group: "law" }), makeTenant("b", { group: "law" }), makeTenant("c")];
+  const { server, engine } = await start(() => saying("x"), { tenants });
+  server.replaceTenants([tenants[0]!, makeTenant("d")]);
+  expect(engine.forgotten).toEqual([{ tenant: "c" }]);
+  server.replaceTenants([]);
+  expect(engine.forgotten.slice(1)).toEqual([{ group: "law" }, { tenant: "d" }]);
 });
 
 test("an address of another machine is the user's mistake", async () => {

@@ -4,18 +4,30 @@ import { readEnvironment } from "../../src/support/env.ts";
 it("has defaults for everything", () => {
   expect(readEnvironment({})).toEqual({
     repository: "./blocks",
+    apiKey: null,
     debug: false,
     continuousIntegration: false,
     noColor: false,
+    vulkanDriver: false,
   });
 });
 
 it("reads every variable", () => {
-  expect(readEnvironment({ BLOCKLLM_REPO: "/srv/blocks", BLOCKLLM_DEBUG: "1", CI: "true", NO_COLOR: "1" })).toEqual({
+  expect(
+    readEnvironment({
+      BLOCKLLM_REPO: "/srv/blocks",
+      BLOCKLLM_API_KEY: "k",
+      BLOCKLLM_DEBUG: "1",
+      CI: "true",
+      NO_COLOR: "1",
+    }),
+  ).toEqual({
     repository: "/srv/blocks",
+    apiKey: "k",
     debug: true,
     continuousIntegration: true,
     noColor: true,
+    vulkanDriver: false,
   });
 });
 

@@ -5,6 +5,8 @@ interface Piece {
   holder: number;
   /** Those before it, without which it is out of reach: the same stretch a chunk earlier, the stretch before. */
   parents: string[];
+  /** Whose prompt it is of; parents are of the same. */
+  owner: string;
   /** As the engine gave it. */
   state: Float32Array;
   claimedBytes: number;
@@ -54,8 +56,9 @@ export class PrefixCache {
   /** Keeps the piece of the last of these keys, if all before it are kept and older ones leave room. */
   keep(
     keys: ChunkKeys,
-    { tokens, bytesPerToken, read }: { tokens: number; bytesPerToken: number; read: () => Float32Array },
+    piece: { owner: string; tokens: number; bytesPerToken: number; read: () => Float32Array },
   ): void {
+    const { owner, tokens, bytesPerToken, read } = piece;
     const before = keys.flat();
     const own = before.pop()!;
     this.lookUp(keys);
@@ -71,6 +74,7 @@ export class PrefixCache {
     this.#pieces.set(own, {
       holder: this.#nextHolder--,
       parents: parents.filter((key) => key !== undefined),
+      owner,
       state: read(),
       claimedBytes: pagesFor(tokens) * PAGE_TOKENS * bytesPerToken,
     });
@@ -83,6 +87,17 @@ export class PrefixCache {
     if (!oldest) return false;
     this.#ledger.release(oldest[1].holder);
     return this.#pieces.delete(oldest[0]);
+  }
+
+  /** Gives up all that one owner's prompts left; how many bytes were claimed for it. */
+  forget(owner: string): number {
+    const before = this.claimedBytes;
+    for (const [key, piece] of this.#pieces) {
+      if (piece.owner !== owner) continue;
+      this.#ledger.release(piece.holder);
+      this.#pieces.delete(key);
+    }
+    return before - this.claimedBytes;
   }
 
   /** Throws if a piece is out of reach or larger than its pages. */

@@ -3,6 +3,14 @@ import { createHash } from "node:crypto";
 /** A group and a tenant of equal names are not the same. */
 export type PrefixOwner = { tenant: string } | { group: string };
 
+export function prefixOwner(tenant: string, group: string | null): PrefixOwner {
+  return group === null ? { tenant } : { group };
+}
+
+export function ownerLabel(owner: PrefixOwner): string {
+  return JSON.stringify(owner);
+}
+
 /**
  * For every whole chunk of a prompt a key per stretch of the chain (chain/stretches.ts): of all tokens up to the chunk's
  * end, of what computes them and of whose they are. Keys of different tenants meet only where both are of one group, keys

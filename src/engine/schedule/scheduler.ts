@@ -3,6 +3,7 @@ import type { EngineConfig } from "../engine-config.ts";
 import { PageLedger, type PageClaim } from "../kv/page-ledger.ts";
 import type { Stretch } from "../../chain/stretches.ts";
 import { PrefixCache } from "../kv/prefix-cache.ts";
+import { ownerLabel } from "../kv/prefix-keys.ts";
 import { joinPiece, pieceBytesPerToken } from "../kv/stretch-state.ts";
 import type { MemoryBudget } from "../memory/memory-budget.ts";
 import type { Residency } from "../memory/residency.ts";
@@ -132,6 +133,7 @@ export class Scheduler {
       this.prefixes.keep(
         keys.map((chunk) => chunk.slice(0, at + 1)),
         {
+          owner: ownerLabel(work.sequence.prefixOwner),
           tokens: work.count,
           bytesPerToken: pieceBytesPerToken(stretch),
           read: () => joinPiece(read(stretch), rows),

@@ -1,4 +1,5 @@
 import { createHash, timingSafeEqual } from "node:crypto";
+import { ownerLabel, prefixOwner, type PrefixOwner } from "../../engine/kv/prefix-keys.ts";
 import { BlockllmError } from "../../support/errors.ts";
 import { type Clock, systemClock } from "../../support/clock.ts";
 import type { Tenant } from "./tenant.ts";
@@ -31,6 +32,17 @@ export class TenantDirectory {
   replace(tenants: readonly Tenant[]): void {
     if (this.open) throw new Error("A server without tenants cannot be given some");
     this.#known = keysOf(tenants);
+  }
+
+  /** Whose prompts may be kept, each once. */
+  prefixOwners(): Map<string, PrefixOwner> {
+    const owners = (this.#known ?? []).map(({ tenant: { name, group } }) => prefixOwner(name, group));
+    return new Map(owners.map((owner) => [ownerLabel(owner), owner]));
+  }
+
+  /** Of a tenant by its name; null: it has none, or is not known. */
+  groupOf(name: string): string | null {
+    return this.#known?.find(({ tenant }) => tenant.name === name)?.tenant.group ?? null;
   }
 
   /** From an `Authorization` header to who asks. @throws `invalid_api_key` */

@@ -123,3 +123,14 @@ test("the engine is told how a tenant stands beside others", async () => {
     { tenant: "other", group: null, priority: "normal", weight: 1, running: null, queued: null },
   ]);
 });
+
+test("operators have kept prompts forgotten, of a group where the tenant is in one", async () => {
+  const tenants = [makeTenant("acme", { group: "law" }), makeTenant("ops", { operator: true })];
+  const { app, engine } = testServer(() => saying("x"), { tenants });
+  const forget = (tenant: string, by: string) =>
+    app.request(`/admin/prefixes/${tenant}`, { method: "DELETE", ...bearer(by) });
+  expect((await forget("acme", "acme")).status).toBe(401);
+  expect(await json(forget("acme", "ops"))).toEqual({ tenant: "acme", group: "law", bytes: 7 });
+  expect(await json(forget("gone", "ops"))).toEqual({ tenant: "gone", group: null, bytes: 7 });
+  expect(engine.forgotten).toEqual([{ group: "law" }, { tenant: "gone" }]);
+});
