@@ -2,6 +2,8 @@ import { startEngine } from "../engine/engine-client.ts";
 import { EngineTarget } from "./engine-target.ts";
 import { HttpTarget } from "./http-target.ts";
 import { startWholeModels } from "./per-model/start-whole-models.ts";
+import { LlamaTarget } from "./peers/llama-target.ts";
+import { TransformersTarget } from "./peers/transformers-target.ts";
 import type { Side } from "./side.ts";
 import type { Target } from "./target.ts";
 
@@ -14,6 +16,10 @@ export async function openTarget(side: Side): Promise<Target> {
     }
     case "per-model":
       return new EngineTarget(await startWholeModels(side));
+    case "peer":
+      return side.peer === "transformers.js"
+        ? await TransformersTarget.load(side.entry, side.models)
+        : await LlamaTarget.load(side.entry, side.models, side);
     case "http":
       return await HttpTarget.connect(side);
   }

@@ -1,26 +1,18 @@
-import { readFile } from "node:fs/promises";
-import { openRepository } from "../../store/open-repository.ts";
 import { BlockllmError } from "../../support/errors.ts";
-import { type NamedSide, runBench } from "../../traffic/bench.ts";
+import { runBench } from "../../traffic/bench.ts";
 import { BUILT_IN_SCENARIOS } from "../../traffic/built-in-scenarios.ts";
 import { type Gate, judge } from "../../traffic/gates.ts";
-import { modelFolders } from "../../traffic/per-model/model-folders.ts";
 import type { BenchReport } from "../../traffic/report.ts";
-import { engineOptions, readScenario, type Scenario } from "../../traffic/scenario.ts";
+import { readScenario, type Scenario } from "../../traffic/scenario.ts";
 import { defineCommand } from "../command.ts";
-import type { CommandContext } from "../context.ts";
+import { prepareSides, type SideOptions } from "../bench-sides.ts";
 import { printBench } from "../output/bench.ts";
 import { renderBenchPage } from "../output/html/bench-page.ts";
 import { commaSeparated, duration, realNumber, wholeNumber } from "../parse-values.ts";
 import { checkReportPath, writeReport } from "../write-report.ts";
 
-interface BenchOptions {
+interface BenchOptions extends SideOptions {
   scenario?: string;
-  url?: string;
-  against?: string;
-  models?: string[];
-  originals?: string;
-  keys?: string;
   repeats?: number;
   seconds?: number;
   report?: string;
@@ -48,7 +40,7 @@ export const benchCommand = defineCommand<BenchOptions, Bench>({
     },
     {
       flags: "--against <side>",
-      help: "compare with per-model: one whole-model session each; or with the server at an address",
+      help: "compare with per-model (one whole-model session each), transformers.js or node-llama-cpp where they are installed, or a server's address",
     },
     {
       flags: "--models <names>",
@@ -91,18 +83,23 @@ export const benchCommand = defineCommand<BenchOptions, Bench>({
   async run(context, _operands, options) {
     const scenario = await chooseScenario(options);
     if (options.report !== undefined) await checkReportPath(options.report);
-    const { sides, remove } = await prepareSides(context, scenario, options);
+    const prepared = await prepareSides(context, scenario, options);
     const { progress, signal } = context;
     try {
       progress.start(`${scenario.name}: starting`);
-      const report = await runBench({ scenario, sides, signal, onProgress: (doing) => progress.update(doing) });
+      const report = await runBench({
+        scenario,
+        sides: prepared.sides,
+        signal,
+        onProgress: (doing) => progress.update(doing),
+      });
       progress.succeed(`measured ${scenario.name}`);
-      const bench = { ...report, gates: judge(report, options) };
+      const bench = { ...report, notes: [...prepared.notes, ...report.notes], gates: judge(report, options) };
       if (options.report !== undefined)
         await writeReport(options.report, renderBenchPage(bench, { madeAt: new Date() }));
       return bench;
     } finally {
-      await remove();
+      await prepared.remove();
     }
   },
   print: printBench,
@@ -116,57 +113,4 @@ export const benchCommand = defineCommand<BenchOptions, Bench>({
 async function chooseScenario({ scenario, repeats, seconds }: BenchOptions): Promise<Scenario> {
   const chosen = await readScenario(scenario ?? DEFAULT_SCENARIO);
   return { ...chosen, repeats: repeats ?? chosen.repeats, seconds: seconds ?? chosen.seconds };
-}
-
-async function prepareSides(
-  { repositoryPath, progress, signal }: CommandContext,
-  scenario: Scenario,
-  options: BenchOptions,
-): Promise<{ sides: NamedSide[]; remove: () => Promise<void> }> {
-  const keys = options.keys === undefined ? [] : await readKeys(options.keys);
-  const models = options.models ?? "all";
-  const engine = engineOptions(scenario);
-  const first: NamedSide =
-    options.url === undefined
-      ? {
-          name: "blockllm",
-          about: "this repository's models over shared blocks, in one process",
-          side: { kind: "engine", repository: repositoryPath, models, engine },
-        }
-      : { name: options.url, about: "a server, over HTTP", side: { kind: "http", url: options.url, keys, models } };
-  if (options.against === undefined) return { sides: [first], remove: async () => {} };
-  if (options.against !== "per-model") {
-    checkAddress(options.against);
-    const second: NamedSide = {
-      name: options.against,
-      about: "a server, over HTTP",
-      side: { kind: "http", url: options.against, keys, models: "all" },
-    };
-    return { sides: [first, second], remove: async () => {} };
-  }
-  const repository = await openRepository(repositoryPath);
-  const names = models === "all" ? (await repository.listModels()).map(({ name }) => name) : models;
-  const folders = await modelFolders(repository, names, {
-    originals: options.originals ?? null,
-    signal,
-    onExport: (name) => progress.start(`writing ${name} as a whole model`),
-  });
-  const second: NamedSide = {
-    name: "per-model",
-    about: `one whole-model session each${folders.exported.length === 0 ? ", on the original files" : ""}, sequences of a model in one batch, the same queue and scheduler`,
-    side: { kind: "per-model", repository: repositoryPath, models: folders.models, engine },
-  };
-  return { sides: [first, second], remove: async () => await folders.remove() };
-}
-
-function checkAddress(text: string): void {
-  if (URL.canParse(text) && /^https?:/.test(text)) return;
-  throw new BlockllmError("usage", `--against is "${text}"; it must be per-model or an address`, {
-    hint: "--against per-model, or --against http://127.0.0.1:8080",
-  });
-}
-
-async function readKeys(file: string): Promise<string[]> {
-  const lines = (await readFile(file, "utf8")).split("\n").map((line) => line.trim());
-  return lines.filter((line) => line !== "");
 }
