@@ -30,8 +30,15 @@ afterAll(() => removeWorkplace(folder));
 it("measures the repository next to one whole model each, and writes a page", async () => {
   const { points } = await runJson<{ points: [Point] }>(
     folder,
-    ...["bench", "--scenario", "tiny.json", "--against", "per-model"],
-    ...["--originals", "fixtures/desk/optimum", "--report", "bench.html"],
+    "bench",
+    "--scenario",
+    "tiny.json",
+    "--against",
+    "per-model",
+    "--originals",
+    "fixtures/desk/optimum",
+    "--report",
+    "bench.html",
   );
   expect(points[0].same_tokens).toEqual({ compared: 6, equal: 6 });
   expect(points[0].results.map(({ side }) => side)).toEqual(["blockllm", "per-model"]);
@@ -60,10 +67,8 @@ it("measures a server of its own, over HTTP", async () => {
 });
 
 it("ends with 3 when a gate is not met, after it said everything", async () => {
-  const { code, stdout, stderr } = await run(
-    folder,
-    ...["--json", "--quiet", "bench", "--scenario", "tiny.json", "--against", "per-model", "--min-ratio", "1000"],
-  );
+  const command = ["bench", "--scenario", "tiny.json", "--against", "per-model", "--min-ratio", "1000"];
+  const { code, stdout, stderr } = await run(folder, "--json", "--quiet", ...command);
   expect(code).toBe(3);
   expect((JSON.parse(stdout) as { gates: object[] }).gates).toMatchObject([{ name: "min_ratio", passed: false }]);
   expect(stderr).toMatch(/^error gate_not_met: the ratio of tokens\/s is [\d.]+, --min-ratio asks for 1000/);
