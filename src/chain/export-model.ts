@@ -6,7 +6,7 @@ import { pipeline } from "node:stream/promises";
 import type { LowRankFactors } from "../blocks/adapter.ts";
 import type { Digest, RotarySpec, TensorEntry } from "../blocks/block.ts";
 import type { OnnxModel, TensorInfo } from "../onnx/model.ts";
-import { readModel } from "../onnx/read-model.ts";
+import { readGraphAlone } from "../onnx/read-model.ts";
 import { writeModel } from "../onnx/write-model.ts";
 import type { Repository } from "../store/repository.ts";
 import { BlockllmError } from "../support/errors.ts";
@@ -60,7 +60,7 @@ function refuseTaken(target: string, given: string): void {
 }
 
 async function joinChain(repository: Repository, chain: Chain): Promise<OnnxModel> {
-  const read = async (graph: Digest): Promise<OnnxModel> => await readModel(repository.blobs.path(graph));
+  const read = async (graph: Digest): Promise<OnnxModel> => await readGraphAlone(repository.blobs.path(graph));
   if (chain.kind === "opaque") return await read(chain.part.graph);
   return await new ExportGraph(async (rotary) => await rotaryTables(repository, chain, rotary)).join(
     chain,

@@ -1,7 +1,7 @@
 import type { Digest, TensorEntry } from "../blocks/block.ts";
 import { digestBytes, digestDocument } from "../fingerprint/digest.ts";
 import type { OnnxModel } from "../onnx/model.ts";
-import { readModel } from "../onnx/read-model.ts";
+import { readGraphAlone } from "../onnx/read-model.ts";
 import { writeModel } from "../onnx/write-model.ts";
 import { type BlockChain, type ChainPart, type ChainStep, storedGraph } from "./chain.ts";
 import { cutPart, cutPositions } from "./cut-part.ts";
@@ -62,7 +62,7 @@ async function readStructures(uses: PartUse[], source: BlockSource): Promise<Str
   const structures: Structures = new Map();
   for (const { part } of uses) {
     if (structures.has(part.graph)) continue;
-    const model = await readModel(source.blobs.path(storedGraph(part)));
+    const model = await readGraphAlone(source.blobs.path(storedGraph(part)));
     structures.set(part.graph, { model, structure: structureOf(model) });
   }
   return structures;

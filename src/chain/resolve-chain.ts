@@ -12,6 +12,8 @@ export interface BlockSource {
   readAdapter(digest: Digest): Promise<AdapterDocument>;
   blobs: {
     path(digest: Digest): string;
+    /** Does it lie there as a file? A tensor that does not may still be read: it is rebuilt. */
+    has(digest: Digest): Promise<boolean>;
     /** Verified, as are the chunks once the last has come. */
     read(digest: Digest, size?: number): Promise<Uint8Array>;
     stream(digest: Digest): AsyncIterable<Uint8Array>;

@@ -4,11 +4,11 @@ import { applyTiers } from "../store/apply-tiers.ts";
 import type { DifferenceTier } from "../store/find-differences.ts";
 import type { Repository } from "../store/repository.ts";
 import { reportSharing, type SharingReport } from "../store/sharing.ts";
-import { markExactOnly, type Undone, undoMerges } from "../store/undo-merges.ts";
+import { markExactOnly, undoMerges, undoResiduals } from "../store/undo-merges.ts";
 import { BlockllmError } from "../support/errors.ts";
 import type { CommandContext } from "./context.ts";
 import type { EquivalentSearch } from "./equivalent-tier.ts";
-import type { AppliedReport, BeforeAfter } from "./output/applied.ts";
+import type { AppliedReport, BeforeAfter, UndoneReport } from "./output/applied.ts";
 
 export interface ChangeOptions {
   apply?: boolean;
@@ -27,7 +27,7 @@ type Context = Pick<CommandContext, "signal" | "progress"> & { equivalent: Equiv
 /** What `dedupe` did to the repository before it reports. */
 export interface SharingChange {
   applied?: AppliedReport;
-  undone?: Undone;
+  undone?: UndoneReport;
   exact_only?: { models: string[]; marked: boolean };
 }
 
@@ -40,16 +40,28 @@ export async function changeSharing(
   refuseSeveral(options);
   const { signal } = options;
   const wanted = names.length === 0 ? undefined : names;
-  if (options.undo === true) {
-    const tiers = options.tiers?.filter((tier) => tier !== "residual");
-    return { undone: await undoMerges(repository, wanted, { signal, ...(tiers === undefined ? {} : { tiers }) }) };
-  }
+  if (options.undo === true) return { undone: await goBack(repository, wanted, options) };
   if (options.exactOnly !== undefined) {
     if (wanted === undefined) throw new BlockllmError("usage", "--exact-only is for models that are named");
     const models = await markExactOnly(repository, wanted, { exactOnly: options.exactOnly, signal });
     return { exact_only: { models, marked: options.exactOnly } };
   }
   return options.apply === true ? { applied: await apply(repository, wanted, options) } : {};
+}
+
+/** Residuals change no number, so they are taken back only where they are named. */
+async function goBack(
+  repository: Repository,
+  names: string[] | undefined,
+  { tiers, signal }: ChangeOptions & Pick<CommandContext, "signal">,
+): Promise<UndoneReport> {
+  const merges = tiers?.filter((tier) => tier !== "residual");
+  const undone =
+    merges?.length === 0
+      ? { models: [] }
+      : await undoMerges(repository, names, { signal, ...(merges && { tiers: merges }) });
+  if (!tiers?.includes("residual")) return undone;
+  return { ...undone, whole_again: await undoResiduals(repository, names, { signal }) };
 }
 
 /** Low rank is not exact, so it is applied only where it is named. */

@@ -19,10 +19,13 @@ export interface ExternalPlace {
  */
 export class ExternalData {
   readonly #folder: string;
+  readonly #mayMiss: boolean;
   readonly #files = new Map<string, { path: string; size: number }>();
 
-  constructor(modelPath: string) {
+  /** `mayMiss`: a file that is not there is not measured, only named. */
+  constructor(modelPath: string, { mayMiss } = { mayMiss: false }) {
     this.#folder = dirname(resolve(modelPath));
+    this.#mayMiss = mayMiss;
   }
 
   /** Where the `needed` bytes of the tensor `name` lie; every error names the tensor. */
@@ -47,6 +50,7 @@ export class ExternalData {
     if (!staysInside(location)) throw escapes(name, location, this.#folder);
     const path = join(this.#folder, location);
     const stat = statFile(path);
+    if (!stat && this.#mayMiss) return { path, size: Infinity };
     if (!stat?.isFile()) {
       throw new BlockllmError("external_data_missing", `tensor ${name}: there is no file ${path}`, {
         hint: `copy ${location} next to the model`,

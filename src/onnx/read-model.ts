@@ -14,9 +14,18 @@ import { WireReader } from "./wire-reader.ts";
  * `external_data_missing|short|escapes`.
  */
 export async function readModel(path: string): Promise<OnnxModel> {
+  return scanModel(path, new ExternalData(path));
+}
+
+/** As `readModel`, for a graph whose external data may lie elsewhere: it is named whether or not it is there. */
+export async function readGraphAlone(path: string): Promise<OnnxModel> {
+  return scanModel(path, new ExternalData(path, { mayMiss: true }));
+}
+
+function scanModel(path: string, external: ExternalData): OnnxModel {
   const wire = new WireReader(resolve(path));
   try {
-    return readModelMessage({ wire, external: new ExternalData(path), graphDepth: 0, nodes: 0, initializers: 0 });
+    return readModelMessage({ wire, external, graphDepth: 0, nodes: 0, initializers: 0 });
   } finally {
     wire.close();
   }

@@ -1,8 +1,10 @@
 import { type LowRankOptions, mergeLowRank } from "./apply-low-rank.ts";
 import type { DifferenceTier } from "./find-differences.ts";
-import type { Repository } from "./repository.ts";
+import { encodeResiduals } from "./apply-residual.ts";
+import type { ModelSwap, Repository, StoredModel } from "./repository.ts";
 import { readModels } from "./sharing.ts";
 import { refuseChanged } from "./undo-merges.ts";
+import { findZstd, ZSTD_MISSING } from "./zstd.ts";
 
 export interface ApplyOptions extends LowRankOptions {
   tiers: readonly DifferenceTier[];
@@ -13,37 +15,57 @@ export interface AppliedTiers {
   /** Models with a new manifest. */
   models: string[];
   lowrank: { blocks: number };
+  /** `unavailable`: why none were made, and what to do about it. */
+  residual: { tensors: number; unavailable?: string };
   /** Named or all, but marked exact only: nothing that changes numbers was done to them. */
   exact_only: string[];
   originals: "kept" | "not kept";
 }
 
 /**
- * Keeps blocks of the named models, or of all, as differences to their bases. Every model is changed at once and only
- * while it is what was read (`model_changed`); an interruption leaves garbage.
+ * Keeps blocks of the named models, or of all, as differences to their bases. For each tier every model is changed at once
+ * and only while it is what was read (`model_changed`); an interruption leaves garbage.
  */
 export async function applyTiers(
   repository: Repository,
   names: string[] | undefined,
   { tiers, ...options }: ApplyOptions,
 ): Promise<AppliedTiers> {
-  const wanted = await readModels(repository, names);
-  const applied: AppliedTiers = {
-    models: [],
-    lowrank: { blocks: 0 },
+  const read = async () => ({ all: await readModels(repository), wanted: await readModels(repository, names) });
+  const changed = new Set<string>();
+  const swap = async (swaps: (ModelSwap & { before: StoredModel })[]) => {
+    const swapped = await repository.swapModels(swaps, options.signal ? { signal: options.signal } : {});
+    refuseChanged(swaps.map(({ before }) => before).filter(({ name }) => !swapped.includes(name)));
+    for (const name of swapped) changed.add(name);
+  };
+  let blocks = 0;
+  if (tiers.includes("lowrank")) {
+    const swaps = await mergeLowRank(repository, await read(), options);
+    await swap(swaps);
+    blocks = sum(
+      swaps.map(
+        ({ before, document }) => document.chain.filter((entry, at) => entry !== before.document.chain[at]).length,
+      ),
+    );
+  }
+  const zstd = findZstd();
+  let tensors = 0;
+  // After low rank: what is replaced is worth a difference only where it is kept.
+  if (tiers.includes("residual") && zstd !== null) {
+    const known = await repository.residuals();
+    await swap(await encodeResiduals(repository, await read(), { ...options, zstd }));
+    tensors = (await repository.residuals()).size - known.size;
+  }
+  const { wanted } = await read();
+  return {
+    models: [...changed].toSorted(),
+    lowrank: { blocks },
+    residual: { tensors, ...(tiers.includes("residual") && zstd === null ? { unavailable: ZSTD_MISSING } : {}) },
     exact_only: wanted.filter(({ document }) => document.exactOnly === true).map(({ name }) => name),
     originals: options.keepOriginals ? "kept" : "not kept",
   };
-  if (tiers.includes("lowrank")) {
-    const swaps = await mergeLowRank(repository, { all: await readModels(repository), wanted }, options);
-    const swapped = await repository.swapModels(swaps, options.signal ? { signal: options.signal } : {});
-    refuseChanged(swaps.map(({ before }) => before).filter(({ name }) => !swapped.includes(name)));
-    applied.models.push(...swapped);
-    applied.lowrank.blocks = swaps.reduce(
-      (sum, { before, document }) =>
-        sum + document.chain.filter((entry, at) => entry !== before.document.chain[at]).length,
-      0,
-    );
-  }
-  return applied;
+}
+
+function sum(numbers: number[]): number {
+  return numbers.reduce((total, number) => total + number, 0);
 }

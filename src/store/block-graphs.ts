@@ -2,7 +2,7 @@ import type { BlockDocument, BlockPart } from "../blocks/block.ts";
 import { type Projection, projectionsOf } from "../blocks/projections.ts";
 import { digestBytes, digestDocument } from "../fingerprint/digest.ts";
 import type { OnnxModel } from "../onnx/model.ts";
-import { readModel } from "../onnx/read-model.ts";
+import { readGraphAlone } from "../onnx/read-model.ts";
 import { writeModel } from "../onnx/write-model.ts";
 import type { FileBlobStore } from "./file-blob-store.ts";
 
@@ -13,7 +13,7 @@ import type { FileBlobStore } from "./file-blob-store.ts";
 export async function functionOf(blobs: FileBlobStore, document: BlockDocument): Promise<string> {
   const parts = [];
   for (const { role, inputs, outputs, tensors, ...part } of document.parts) {
-    const graph = writeModel(await readModel(blobs.path(part.graph)), ({ name, data }) => {
+    const graph = writeModel(await readGraphAlone(blobs.path(part.graph)), ({ name, data }) => {
       const place = tensors.findIndex((tensor) => tensor.name === name);
       return data.kind === "file" && place !== -1 ? { location: String(place), offset: 0, length: data.length } : null;
     });
@@ -36,5 +36,5 @@ export async function blockProjections(blobs: FileBlobStore, { kind, parts }: Bl
 }
 
 async function readPart(blobs: FileBlobStore, part: BlockPart): Promise<OnnxModel> {
-  return await readModel(blobs.path(part.graph));
+  return await readGraphAlone(blobs.path(part.graph));
 }

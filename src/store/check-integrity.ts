@@ -50,6 +50,7 @@ export async function checkIntegrity(repository: Repository, options: CheckOptio
     options.signal?.throwIfAborted();
     for (const digest of await checkEntry(repository, entry, { stored, problems })) reachable.add(digest);
   }
+  if (index.manifests.length > 0) await rebuildResiduals(repository, { stored, problems, ...options });
   const garbage = [...stored].filter(([digest]) => !reachable.has(digest)).map(([, blob]) => blob.size);
   return {
     models: index.manifests.filter((entry) => modelNameOf(entry) !== null).length,
@@ -60,6 +61,23 @@ export async function checkIntegrity(repository: Repository, options: CheckOptio
     garbage_bytes: sum(garbage),
     temporaries: (await listLeftovers(repository.blobs.folder)).length,
   };
+}
+
+/** Bytes that no blob holds are sound when they come out of their residual. */
+async function rebuildResiduals(
+  repository: Repository,
+  { stored, problems, signal }: CheckOptions & { stored: Stored; problems: Problems },
+): Promise<void> {
+  for (const { tensor, base, blob } of (await repository.residuals()).values()) {
+    signal?.throwIfAborted();
+    if ([base, blob.digest].some((digest) => stored.get(digest)?.damage !== null)) continue;
+    try {
+      await repository.blobs.rebuild(tensor, blob.digest);
+    } catch (error) {
+      if (!(error instanceof BlockllmError)) throw error;
+      problems.add(error);
+    }
+  }
 }
 
 type Stored = Map<Digest, { size: number; damage: BlockllmError | null }>;

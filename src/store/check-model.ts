@@ -4,11 +4,12 @@ import type { AdapterEntry } from "../blocks/adapter.ts";
 import type { BlockPart, Digest } from "../blocks/block.ts";
 import { digestHex } from "../fingerprint/digest.ts";
 import type { TensorInfo } from "../onnx/model.ts";
-import { readModel } from "../onnx/read-model.ts";
+import { readGraphAlone } from "../onnx/read-model.ts";
 import { BlockllmError } from "../support/errors.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { adapterReferences, blockReferences } from "./references.ts";
 import type { ModelEntry, Repository } from "./repository.ts";
+import { residualsAmong } from "./stored-residual.ts";
 
 /**
  * What is wrong between a model's documents, when every blob they are made of is intact: chain, blocks, graphs and
@@ -19,6 +20,10 @@ export async function checkModel(repository: Repository, entry: ModelEntry): Pro
   await collect(problems, async () => {
     const { document, manifest } = await repository.readModelEntry(entry);
     const listed = new Map(manifest.layers.map((layer) => [layer.digest, layer.size]));
+    for (const { tensor, base, bytes } of residualsAmong(manifest.layers)) {
+      if (listed.get(base) !== bytes) throw invalid(`${tensor} is based on ${base}, which the manifest does not list`);
+      listed.set(tensor, bytes);
+    }
     for (const file of document.files) demandListed({ ...file, size: file.bytes }, `file ${file.name}`, listed);
     const uses = document.chain.flatMap((link) => [link, ...(link.replaces?.kept ? [link.replaces] : [])]);
     for (const digest of new Set(uses.map((use) => use.digest))) {
@@ -62,7 +67,7 @@ async function checkAdapter(
 /** The external data of a graph must be the tensors that the block lists for it, whole and from their first byte. */
 async function checkGraph(repository: Repository, part: BlockPart, what: string): Promise<void> {
   const path = repository.blobs.path(part.graph);
-  const { graph } = await readModel(path);
+  const { graph } = await readGraphAlone(path);
   const listed = new Map(part.tensors.map((tensor) => [digestHex(tensor.digest), tensor.bytes]));
   for (const tensor of graph.initializers.values()) {
     const location = externalLocation(tensor, path);

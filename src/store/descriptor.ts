@@ -23,6 +23,8 @@ export const MEDIA_TYPES = {
   graph: "application/vnd.blockllm.graph.v1+onnx",
   /** Raw little-endian, row-major elements, no header: what ONNX external data points at. */
   tensor: "application/vnd.cncf.model.weight.v1.raw",
+  /** A tensor as its lossless difference to another (residual.ts); annotated with both. */
+  residual: "application/vnd.blockllm.residual.v1",
   /** A tokenizer or configuration file as it came. */
   file: "application/vnd.cncf.model.weight.config.v1.raw",
 } as const;
@@ -33,6 +35,10 @@ export const ARTIFACT_TYPE = "application/vnd.blockllm.model.v1+json";
 export const ANNOTATIONS = {
   referenceName: "org.opencontainers.image.ref.name",
   title: "org.opencontainers.image.title",
+  /** Of a residual: the digest of the tensor that it gives, its bytes, and the digest of the tensor that it is based on. */
+  tensor: "ai.blockllm.tensor",
+  tensorBytes: "ai.blockllm.tensor.bytes",
+  base: "ai.blockllm.base",
   /** ModelPack's name for the path of a file inside the model folder. */
   filePath: "org.cncf.model.filepath",
 } as const;

@@ -7,6 +7,7 @@ import { type BlobFolder, blobFolder, blobPath, syncFolder } from "./blob-folder
 import type { BlobSource, BlobStore, PutManyOptions, StoredBlob } from "./blob-store.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { mapConcurrently } from "./limit-concurrency.ts";
+import { rebuildTensor } from "./rebuild-tensor.ts";
 import { blobCorrupt, blobMissing, blobWrongSize, errorCode } from "./storage-error.ts";
 import { BlobWriter } from "./blob-writer.ts";
 
@@ -15,12 +16,20 @@ const READ_BYTES = 1 << 20;
 /** Enough that reading, hashing and writing overlap; each blob in flight holds up to BUFFERED_BYTES (blob-writer.ts). */
 const BLOBS_IN_FLIGHT = 8;
 
-/** The blobs of an OCI image layout: `blobs/sha256/<hex>`, read-only files. */
+/** The residual blob that gives a tensor which has no blob of its own; null: there is none. */
+export type FindResidual = (tensor: Digest) => Promise<Digest | null>;
+
+/**
+ * The blobs of an OCI image layout: `blobs/sha256/<hex>`, read-only files. A tensor that `findResidual` knows is read as
+ * if it lay there; everything else about it (`has`, `size`, `path`) is about files.
+ */
 export class FileBlobStore implements BlobStore {
   readonly folder: BlobFolder;
+  readonly #findResidual: FindResidual;
 
-  constructor(root: string) {
+  constructor(root: string, findResidual: FindResidual = async () => null) {
     this.folder = blobFolder(root);
+    this.#findResidual = findResidual;
   }
 
   path(digest: Digest): string {
@@ -38,6 +47,13 @@ export class FileBlobStore implements BlobStore {
   }
 
   async read(digest: Digest, size?: number): Promise<Uint8Array> {
+    const rebuilt = await this.#rebuildMissing(digest);
+    if (rebuilt === null) return await this.#readFile(digest, size);
+    if (size !== undefined && rebuilt.length !== size) throw blobWrongSize(digest, rebuilt.length, size);
+    return rebuilt;
+  }
+
+  async #readFile(digest: Digest, size?: number): Promise<Uint8Array> {
     const handle = await this.#open(digest);
     try {
       const stored = (await handle.stat()).size;
@@ -52,6 +68,11 @@ export class FileBlobStore implements BlobStore {
   }
 
   async *stream(digest: Digest, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+    const rebuilt = await this.#rebuildMissing(digest);
+    if (rebuilt !== null) {
+      for (let from = 0; from < rebuilt.length; from += READ_BYTES) yield rebuilt.subarray(from, from + READ_BYTES);
+      return;
+    }
     const running = startDigest();
     const handle = await this.#open(digest);
     for await (const chunk of createReadStream("", { fd: handle, highWaterMark: READ_BYTES, signal })) {
@@ -108,6 +129,17 @@ export class FileBlobStore implements BlobStore {
       if (errorCode(error) === "ENOENT") return false;
       throw error;
     }
+  }
+
+  /** A tensor from its residual, whether or not it lies there as a file too. Errors: as rebuildTensor. */
+  async rebuild(tensor: Digest, residual: Digest): Promise<Uint8Array> {
+    return await rebuildTensor({ tensor, residual }, async (digest) => await this.#readFile(digest));
+  }
+
+  async #rebuildMissing(tensor: Digest): Promise<Uint8Array | null> {
+    if (await this.has(tensor)) return null;
+    const residual = await this.#findResidual(tensor);
+    return residual && (await this.rebuild(tensor, residual));
   }
 
   async #open(digest: Digest) {

@@ -3,6 +3,7 @@ import type { BlockDocument, Digest } from "../blocks/block.ts";
 import { ANNOTATIONS, ARTIFACT_TYPE, type Descriptor, MEDIA_TYPES } from "./descriptor.ts";
 import type { ModelDocument } from "./model-document.ts";
 import { adapterReferences, blockReferences, distinct } from "./references.ts";
+import { layersWithResiduals, type Residuals } from "./stored-residual.ts";
 
 /** A document with the descriptor of its blob. */
 export interface StoredDocument<Document> {
@@ -13,6 +14,7 @@ export interface StoredDocument<Document> {
 export interface StoredDocuments {
   blocks: Map<Digest, StoredDocument<BlockDocument>>;
   adapters: Map<Digest, StoredDocument<AdapterDocument>>;
+  residuals: Residuals;
 }
 
 /**
@@ -35,7 +37,7 @@ export function makeManifest(config: Descriptor, document: ModelDocument, stored
     mediaType: MEDIA_TYPES.manifest,
     artifactType: ARTIFACT_TYPE,
     config,
-    layers: distinct(layers),
+    layers: layersWithResiduals(distinct(layers), stored.residuals),
   };
 }
 

@@ -20,7 +20,10 @@ import { makeManifest, type StoredDocument } from "./manifest.ts";
 import type { ChainEntry, ModelDocument } from "./model-document.ts";
 import { againAfterMerges } from "./merged-chain.ts";
 import { canonicalModelName, modelNameOf } from "./model-name.ts";
+import { blockReferences } from "./references.ts";
+import { ResidualTable } from "./residual-table.ts";
 import { blobWrongSize } from "./storage-error.ts";
+import type { Residuals } from "./stored-residual.ts";
 
 /** A model in index.json. */
 export interface ModelEntry {
@@ -45,6 +48,8 @@ export interface StoredModel {
 export interface ModelSwap {
   before: ModelEntry;
   document: ModelDocument;
+  /** Tensors to keep as residuals; default: those that some model keeps so. */
+  residuals?: Residuals;
 }
 
 /** Models by name over blobs by digest (an OCI image layout). Open one with `openRepository`. */
@@ -53,10 +58,12 @@ export class Repository {
   readonly blobs: FileBlobStore;
   readonly #blocks = new Map<Digest, StoredDocument<BlockDocument>>();
   readonly #adapters = new Map<Digest, StoredDocument<AdapterDocument>>();
+  readonly #residuals: ResidualTable;
 
   constructor(root: string) {
     this.root = root;
-    this.blobs = new FileBlobStore(root);
+    this.blobs = new FileBlobStore(root, async (tensor) => (await this.residuals()).get(tensor)?.blob.digest ?? null);
+    this.#residuals = new ResidualTable(root);
   }
 
   /** By name. What other tools put into the layout and is no blockllm model is not listed. */
@@ -81,6 +88,11 @@ export class Repository {
     const bytes = await readSmallBlob(this.blobs, manifest.config);
     const document = parseDocument(bytes, modelSchema, `the model document of ${entry.name}`);
     return { ...entry, document, manifest };
+  }
+
+  /** The tensors that some model keeps as a residual; models put from now on keep them so too. */
+  async residuals(): Promise<Residuals> {
+    return await this.#residuals.all();
   }
 
   /** Read once per repository object; the document must not be changed. */
@@ -121,14 +133,15 @@ export class Repository {
     options: { replace?: boolean; signal?: AbortSignal } = {},
   ): Promise<StoredModel> {
     const canonicalName = canonicalModelName(name);
-    let put = await this.#storeModel(canonicalName, document);
+    const residuals = await this.#soundResiduals(document);
+    let put = await this.#storeModel(canonicalName, document, residuals);
     const addEntry = async (index: Index) => {
       const before = index.manifests.find((found) => modelNameOf(found) === canonicalName);
       if (before && before.digest !== put.digest && !options.replace) {
         const known = await this.readModelEntry({ name: canonicalName, digest: before.digest, size: before.size });
         const same = againAfterMerges(known.document, document);
         if (!same) throw nameTaken(canonicalName);
-        put = await this.#storeModel(canonicalName, same);
+        put = await this.#storeModel(canonicalName, same, residuals);
       }
       await this.#demandWhole(put);
       return withEntry(index, put);
@@ -145,8 +158,8 @@ export class Repository {
    */
   async swapModels(swaps: ModelSwap[], options: { signal?: AbortSignal } = {}): Promise<string[]> {
     const stored: { before: ModelEntry; model: StoredModel }[] = [];
-    for (const { before, document } of swaps)
-      stored.push({ before, model: await this.#storeModel(before.name, document) });
+    for (const { before, document, residuals } of swaps)
+      stored.push({ before, model: await this.#storeModel(before.name, document, residuals) });
     const swapped: string[] = [];
     const change = async (index: Index) => {
       let changed = index;
@@ -163,12 +176,32 @@ export class Repository {
     return swapped;
   }
 
-  async #storeModel(name: string, document: ModelDocument): Promise<StoredModel> {
+  /** Splitting a model again repairs it: of its tensors that were stored whole just now, no damaged residual is used. */
+  async #soundResiduals({ chain }: ModelDocument): Promise<Residuals> {
+    const sound = new Map(await this.residuals());
+    for (const { digest } of chain) {
+      for (const { digest: tensor } of blockReferences(await this.readBlock(digest))) {
+        const residual = sound.get(tensor);
+        if (!residual || !(await this.blobs.has(tensor))) continue;
+        try {
+          await this.blobs.rebuild(tensor, residual.blob.digest);
+        } catch (error) {
+          if (!(error instanceof BlockllmError)) throw error;
+          sound.delete(tensor);
+        }
+      }
+    }
+    return sound;
+  }
+
+  async #storeModel(name: string, document: ModelDocument, given?: Residuals): Promise<StoredModel> {
     const configBytes = canonicalJson(document);
     parseDocument(configBytes, modelSchema, "the model document");
     for (const entry of document.chain) await this.#readEntry(entry);
     const config = await this.blobs.put(configBytes, MEDIA_TYPES.model);
-    const bytes = canonicalJson(makeManifest(config, document, { blocks: this.#blocks, adapters: this.#adapters }));
+    const residuals = given ?? (await this.residuals());
+    const documents = { blocks: this.#blocks, adapters: this.#adapters, residuals };
+    const bytes = canonicalJson(makeManifest(config, document, documents));
     const manifest = parseDocument(bytes, manifestSchema, "the manifest");
     const { digest, size } = await this.blobs.put(bytes, MEDIA_TYPES.manifest);
     return { name, digest, size, document, manifest };

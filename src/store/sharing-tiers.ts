@@ -9,6 +9,7 @@ import {
 } from "./find-differences.ts";
 import type { BlockDifference, TensorDifference } from "./measure-difference.ts";
 import type { Repository, StoredModel } from "./repository.ts";
+import type { Residuals } from "./stored-residual.ts";
 import { blockTensors } from "./sketch-blocks.ts";
 import { readModels, reportSharing, type SharingReport, type Tier } from "./sharing.ts";
 import type { Pair } from "./sharing-pairs.ts";
@@ -114,9 +115,10 @@ async function reportDifferences(
   const found: FoundDifference[] = [];
   for await (const one of findDifferences(repository, models, options)) found.push(withoutFactors(one));
 
+  const residuals = await repository.residuals();
   const kept = await keptTensors(repository, models, new Set(found.map(({ candidate }) => candidate.block.digest)));
   const pairs = found.flatMap(({ candidate, difference, tier }) => {
-    const saved = savedBytes(difference, tier, kept);
+    const saved = savedBytes(difference, tier, { kept, residuals });
     // Its tensors are stored for other blocks anyway: nothing would be gained by rebuilding them here.
     if (saved === 0) return [];
     totals[tier].blocks++;
@@ -155,13 +157,18 @@ async function keptTensors(repository: Repository, models: StoredModel[], replac
 }
 
 /** Counts each tensor once: what is counted is added to `kept`. */
-function savedBytes({ tensors }: BlockDifference, tier: DifferenceTier, kept: Set<Digest>): number {
+function savedBytes(
+  { tensors }: BlockDifference,
+  tier: DifferenceTier,
+  { kept, residuals }: { kept: Set<Digest>; residuals: Residuals },
+): number {
   let saved = 0;
   for (const { tensor, low_rank, residual_bytes } of tensors) {
     if (kept.has(tensor.digest)) continue;
     kept.add(tensor.digest);
-    const bytes = tier === "lowrank" ? low_rank?.bytes : residual_bytes;
-    saved += Math.max(0, tensor.bytes - (bytes ?? tensor.bytes));
+    const stored = residuals.get(tensor.digest)?.blob.size;
+    const bytes = tier === "lowrank" ? low_rank?.bytes : stored === undefined ? residual_bytes : stored;
+    saved += Math.max(0, (stored ?? tensor.bytes) - (bytes ?? tensor.bytes));
   }
   return saved;
 }

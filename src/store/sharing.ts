@@ -13,6 +13,7 @@ import {
   pairEqualBlocks,
   pairMergedBlocks,
 } from "./sharing-pairs.ts";
+import { residualsAmong } from "./stored-residual.ts";
 
 /** What `dedupe` reports: the keys are its stable JSON. Bytes are counted exactly, blob by blob. */
 export interface SharingReport {
@@ -85,7 +86,7 @@ export async function reportSharing(repository: Repository, names?: string[]): P
     tiers: {
       exact: { blocks: chained.length - new Set(chained).size, saved_bytes: logical_bytes - accounts.distinct },
       lowrank: accounts.merges.lowrank,
-      residual: { blocks: 0, saved_bytes: 0 },
+      residual: accounts.residual,
       equivalent: accounts.merges.equivalent,
     },
     kept_original_bytes: accounts.kept_originals,
@@ -109,10 +110,12 @@ export async function readModels(repository: Repository, names?: string[]): Prom
 /** Bytes and models of every blob. */
 type Usage = Map<Digest, { size: number; models: number }>;
 
+/** A tensor that is stored as a residual counts as itself too: two models that rebuild the same one share it. */
 function countUsage(models: StoredModel[]): Usage {
   const usage: Usage = new Map();
   for (const model of models) {
-    for (const [digest, size] of blobsOf(model)) {
+    const rebuilt = residualsAmong(model.manifest.layers).map(({ tensor, bytes }) => [tensor, bytes] as const);
+    for (const [digest, size] of new Map([...blobsOf(model), ...rebuilt])) {
       const known = usage.get(digest);
       usage.set(digest, { size, models: (known?.models ?? 0) + 1 });
     }

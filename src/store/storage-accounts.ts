@@ -4,6 +4,7 @@ import type { ChainEntry } from "./model-document.ts";
 import { adapterReferences, blockReferences } from "./references.ts";
 import type { Repository, StoredModel } from "./repository.ts";
 import { blobsOf } from "./sharing-pairs.ts";
+import { residualsAmong, type Residuals } from "./stored-residual.ts";
 
 /** Bytes by blob. */
 type Blobs = Map<Digest, number>;
@@ -18,30 +19,41 @@ export interface StorageAccounts {
   stored: number;
   /** By what runs instead, were no original kept. */
   merges: Record<MergeTier, { blocks: number; saved_bytes: number }>;
+  /** By differences to bases, in what runs. */
+  residual: { blocks: number; saved_bytes: number };
   /** Originals that are stored for an undo alone. */
   kept_originals: number;
 }
 
-/** stored = distinct − merges + kept originals. Changes nothing. */
+/** stored = distinct − merges − residual + kept originals. Changes nothing. */
 export async function countStorage(repository: Repository, models: StoredModel[]): Promise<StorageAccounts> {
-  const [asSplit, running, stored] = [new Map(), new Map(), new Map()] as [Blobs, Blobs, Blobs];
+  const [asSplit, running, needed, stored] = [new Map(), new Map(), new Map(), new Map()] as [
+    Blobs,
+    Blobs,
+    Blobs,
+    Blobs,
+  ];
+  const encoded = new Set<Digest>();
   const tiers = new Map<Digest, MergeTier>();
   const merged = { lowrank: new Set<Digest>(), equivalent: new Set<Digest>() };
   const logical = new Map<string, number>();
   for (const model of models) {
     const own = blobsBeside(model);
+    const residuals = new Map(residualsAmong(model.manifest.layers).map((residual) => [residual.tensor, residual]));
     for (const entry of model.document.chain) {
       const original = await blobsOfEntry(repository, originalEntry(entry), model);
       addAll(own, original);
       const runs = entry.replaces ? await blobsOfEntry(repository, entry, model) : original;
       addAll(running, runs);
+      addAll(needed, asStored(runs, residuals));
+      if ([...runs.keys()].some((digest) => residuals.has(digest))) encoded.add(entry.digest);
       if (!entry.replaces) continue;
       merged[entry.replaces.tier].add(entry.replaces.digest);
       for (const digest of [...original.keys(), ...runs.keys()]) tiers.set(digest, entry.replaces.tier);
     }
     logical.set(model.name, sum(own));
     addAll(asSplit, own);
-    addAll(running, blobsBeside(model));
+    for (const blobs of [running, needed]) addAll(blobs, blobsBeside(model));
     addAll(stored, blobsOf(model));
   }
   const saved = { lowrank: 0, equivalent: 0 };
@@ -55,8 +67,23 @@ export async function countStorage(repository: Repository, models: StoredModel[]
       lowrank: { blocks: merged.lowrank.size, saved_bytes: saved.lowrank },
       equivalent: { blocks: merged.equivalent.size, saved_bytes: saved.equivalent },
     },
-    kept_originals: sum(new Map([...stored].filter(([digest]) => !running.has(digest)))),
+    residual: { blocks: encoded.size, saved_bytes: sum(running) - sum(needed) },
+    kept_originals: sum(new Map([...stored].filter(([digest]) => !needed.has(digest)))),
   };
+}
+
+function asStored(blobs: Blobs, residuals: Residuals): Blobs {
+  return new Map(
+    [...blobs].flatMap(([digest, size]): [Digest, number][] => {
+      const residual = residuals.get(digest);
+      if (!residual) return [[digest, size]];
+      const { base, bytes, blob } = residual;
+      return [
+        [blob.digest, blob.size],
+        [base, bytes],
+      ];
+    }),
+  );
 }
 
 /** What a model has besides blocks. */

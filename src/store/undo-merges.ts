@@ -1,8 +1,10 @@
 import { BlockllmError } from "../support/errors.ts";
+import { MEDIA_TYPES } from "./descriptor.ts";
 import { type MergeTier, restoredChain } from "./merged-chain.ts";
 import type { ModelDocument } from "./model-document.ts";
 import type { Repository, StoredModel } from "./repository.ts";
 import { readModels } from "./sharing.ts";
+import { residualsAmong } from "./stored-residual.ts";
 
 export interface Undone {
   models: {
@@ -35,6 +37,28 @@ export async function undoMerges(
       not_kept: document.chain.filter(({ replaces }) => replaces?.kept === false).length,
     })),
   };
+}
+
+/** Stores every tensor of these models, or of all, whole again. Gives the names of models that kept residuals. */
+export async function undoResiduals(
+  repository: Repository,
+  names: string[] | undefined,
+  { signal }: { signal?: AbortSignal } = {},
+): Promise<string[]> {
+  const encoded = (await readModels(repository, names)).filter(
+    ({ manifest }) => residualsAmong(manifest.layers).length > 0,
+  );
+  const tensors = new Set(
+    encoded.flatMap(({ manifest }) => residualsAmong(manifest.layers).map(({ tensor }) => tensor)),
+  );
+  for (const tensor of tensors) {
+    signal?.throwIfAborted();
+    await repository.blobs.put(await repository.blobs.read(tensor), MEDIA_TYPES.tensor);
+  }
+  const swaps = encoded.map((before) => ({ before, document: before.document, residuals: new Map() }));
+  const swapped = new Set(await repository.swapModels(swaps, signal ? { signal } : {}));
+  refuseChanged(encoded.filter(({ name }) => !swapped.has(name)));
+  return [...swapped];
 }
 
 /**

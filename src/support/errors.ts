@@ -51,6 +51,7 @@ export const ERRORS = {
   repository_locked: { exit: 1, status: 503 },
   model_changed: { exit: 1, status: 409 },
   original_not_kept: { exit: 2, status: 409 },
+  zstd_missing: { exit: 1, status: 500 },
   blob_missing: { exit: 1, status: 500 },
   blob_corrupt: { exit: 1, status: 500 },
 

@@ -57,6 +57,7 @@ function sourceOf(blocks: BlockDocument[], more: Partial<ModelDocument> = {}): B
     readAdapter: async () => ({ version: 1, parts: [] }),
     blobs: {
       path: (digest) => `/blobs/${digest}`,
+      has: async () => true,
       read: async () => new Uint8Array(),
       stream: () => Readable.from([]),
     },

@@ -18,51 +18,51 @@ export interface AppliedReport extends AppliedTiers {
   after: BeforeAfter;
 }
 
-export function printApplied({
-  lowrank,
-  equivalent,
-  models,
-  exact_only,
-  originals,
-  before,
-  after,
-}: AppliedReport): string {
-  const facts: [string, string][] = [
-    [
-      "low rank",
-      `${formatCount(lowrank.blocks, "block")} run as their base and factors (not exact: see the errors in show --blocks)`,
-    ],
-    ...(equivalent.blocks === 0
-      ? []
-      : [
-          [
-            "equivalent",
-            `${formatCount(equivalent.blocks, "block")} gave way to others that behave alike, as measured above`,
-          ] as [string, string],
-        ]),
-    ["models changed", models.length === 0 ? "none" : models.join(", ")],
-    ...(exact_only.length === 0
-      ? []
-      : [["exact only", `${exact_only.join(", ")}: left as they are`] as [string, string]]),
-    [
+export interface UndoneReport extends Undone {
+  /** Models whose tensors are no residuals any more. */
+  whole_again?: string[];
+}
+
+export function printApplied(applied: AppliedReport): string {
+  const { lowrank, residual, equivalent, models, exact_only, originals, before, after } = applied;
+  const facts: [string, string][] = [];
+  if (lowrank.blocks > 0)
+    facts.push(
+      [
+        "low rank",
+        `${formatCount(lowrank.blocks, "block")} run as their base and factors: equal to rounding, not exact`,
+      ],
+      ["evidence", "`blockllm show <model> --blocks` has rank and error of each"],
+    );
+  if (equivalent.blocks > 0)
+    facts.push([
+      "equivalent",
+      `${formatCount(equivalent.blocks, "block")} gave way to others that behave alike, as measured above`,
+    ]);
+  if (lowrank.blocks + equivalent.blocks > 0)
+    facts.push([
       "originals",
-      originals === "kept" ? "kept: `blockllm dedupe --undo` goes back" : "not kept: `blockllm gc` frees them",
-    ],
-    ["on disk", change(before.stored_bytes, after.stored_bytes)],
+      originals === "kept" ? "kept: `blockllm dedupe --undo` goes back" : "not kept: `gc` frees them",
+    ]);
+  if (residual.tensors > 0) facts.push(["residual", `${formatCount(residual.tensors, "tensor")}, without loss`]);
+  if (residual.unavailable !== undefined) facts.push(["residual", `none: ${residual.unavailable}`]);
+  facts.push(["models changed", models.length === 0 ? "none" : models.join(", ")]);
+  if (exact_only.length > 0) facts.push(["exact only", `${exact_only.join(", ")}: no number was changed`]);
+  facts.push(
+    ["on disk after `gc`", change(before.stored_bytes, after.stored_bytes)],
     ["weights in memory", change(before.memory_bytes, after.memory_bytes)],
-  ];
+  );
   return renderFacts(facts);
 }
 
-export function printUndone({ models }: Undone): string {
-  if (models.length === 0) return "nothing is merged";
-  return models
-    .map(({ name, restored, not_kept }) => {
-      const left =
-        not_kept === 0 ? "" : `; ${formatCount(not_kept, "block")} cannot go back: the originals were not kept`;
-      return `${name}: ${formatCount(restored, "block")} as split again${left}`;
-    })
-    .join("\n");
+export function printUndone({ models, whole_again }: UndoneReport): string {
+  const lines = models.map(({ name, restored, not_kept }) => {
+    const left =
+      not_kept === 0 ? "" : `; ${formatCount(not_kept, "block")} cannot go back: the originals were not kept`;
+    return `${name}: ${formatCount(restored, "block")} as split again${left}`;
+  });
+  if (whole_again !== undefined) lines.push(`whole tensors again: ${whole_again.join(", ") || "none"}`);
+  return lines.length === 0 ? "nothing is merged" : lines.join("\n");
 }
 
 function change(before: number, after: number): string {

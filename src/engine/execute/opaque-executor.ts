@@ -1,11 +1,14 @@
+import { dirname } from "node:path";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 import type { OpaqueSpec } from "../../blocks/block.ts";
 import type { OpaqueChain } from "../../chain/chain.ts";
+import { readGraphAlone } from "../../onnx/read-model.ts";
 import { halfToFloat } from "../../onnx/tensor-data.ts";
 import { BlockllmError } from "../../support/errors.ts";
 import { reasonOf } from "../../support/reason.ts";
 import { sessionBytes } from "../memory/session-bytes.ts";
 import type { BatchItem, Executor, Loadable, Needs } from "./executor.ts";
+import { openSession, withRebuiltWeights } from "./rebuilt-weights.ts";
 import { runtimeOptions } from "./runtime-options.ts";
 import type { SessionSource } from "./segment-session.ts";
 
@@ -34,9 +37,15 @@ export class OpaqueExecutor implements Executor, Loadable {
   }
 
   async load(): Promise<void> {
-    const path = this.#from.source.blobs.path(this.#chain.part.graph);
+    const { source, threads } = this.#from;
+    const path = source.blobs.path(this.#chain.part.graph);
+    const stored = await readGraphAlone(path);
+    const model = await withRebuiltWeights(stored, this.#chain.part, source.blobs);
     try {
-      this.#session ??= await InferenceSession.create(path, runtimeOptions(this.#from.threads));
+      this.#session ??=
+        model === stored
+          ? await InferenceSession.create(path, runtimeOptions(threads))
+          : await openSession(model, { folder: dirname(path), threads });
     } catch (cause) {
       throw new BlockllmError("model_unsupported", `ONNX Runtime cannot load ${this.#chain.name}: ${reasonOf(cause)}`, {
         cause,

@@ -3,11 +3,11 @@ import { packProjections } from "../../chain/pack-projections.ts";
 import type { Segment } from "../../chain/plan.ts";
 import type { BlockSource } from "../../chain/resolve-chain.ts";
 import { digestDocument } from "../../fingerprint/digest.ts";
-import { writeModel } from "../../onnx/write-model.ts";
 import { BlockllmError } from "../../support/errors.ts";
 import { sessionBytes } from "../memory/session-bytes.ts";
 import type { Loadable } from "./executor.ts";
-import { readPart, readSegment, weightPlace } from "./read-segment.ts";
+import { readPart, readSegment } from "./read-segment.ts";
+import { openSession } from "./rebuilt-weights.ts";
 import { isRowInvariant } from "./row-invariance.ts";
 import { runtimeOptions } from "./runtime-options.ts";
 
@@ -81,7 +81,7 @@ async function createSession(segment: Segment, { source, threads }: SessionSourc
     const path = source.blobs.path(segment.parts[0]!.graph);
     return await InferenceSession.create(path, runtimeOptions(threads));
   }
-  return await InferenceSession.create(writeModel(model, weightPlace), runtimeOptions(threads, folder));
+  return await openSession(model, { folder, threads });
 }
 
 export function cannotLoad(segment: Segment, cause: unknown): BlockllmError {

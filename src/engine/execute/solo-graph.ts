@@ -7,6 +7,7 @@ import type { BlockSource } from "../../chain/resolve-chain.ts";
 import type { GraphNode, OnnxModel } from "../../onnx/model.ts";
 import { coreNode, rows } from "./core-model.ts";
 import { readPart } from "./read-segment.ts";
+import { withRebuiltWeights } from "./rebuilt-weights.ts";
 import { stackFactors } from "./stack-factors.ts";
 
 /**
@@ -36,7 +37,7 @@ async function readTurned(
   part: ChainPart,
   { rotations, source }: { rotations: readonly RotarySpec[]; source: BlockSource },
 ): Promise<OnnxModel> {
-  const plain = await readPart(part, source);
+  const plain = await withRebuiltWeights(await readPart(part, source), part, source.blobs);
   // Side by side with nothing, and padded as beside others: the columns need no choice.
   const factors = (await stackFactors([part.factors], source.blobs)).map(({ weight, down, up }) => ({
     weight,

@@ -1,13 +1,11 @@
 import { dirname } from "node:path";
-import { InferenceSession, Tensor } from "onnxruntime-node";
+import { type InferenceSession, Tensor } from "onnxruntime-node";
 import type { CoreSpec, RotarySpec } from "../../blocks/block.ts";
 import type { BlockChain } from "../../chain/chain.ts";
 import type { BlockSource } from "../../chain/resolve-chain.ts";
 import type { RotaryRows } from "../../chain/rotary-rows.ts";
-import { writeModel } from "../../onnx/write-model.ts";
 import type { SequenceCache } from "../kv/sequence-cache.ts";
-import { weightPlace } from "./read-segment.ts";
-import { runtimeOptions } from "./runtime-options.ts";
+import { openSession } from "./rebuilt-weights.ts";
 import { soloGraph } from "./solo-graph.ts";
 
 /** One token of one sequence. */
@@ -42,8 +40,7 @@ export class SoloSession {
     const model = await soloGraph(chain, rotations, source);
     const first = chain.steps.find((step) => step.kind === "part")!;
     const folder = dirname(source.blobs.path(first.part.graph));
-    const session = await InferenceSession.create(writeModel(model, weightPlace), runtimeOptions(threads, folder));
-    return new SoloSession(session, chain, rotations);
+    return new SoloSession(await openSession(model, { folder, threads }), chain, rotations);
   }
 
   /** Appends the token to the cache, which must have room; gives float32 logits [vocabulary]. */

@@ -3,8 +3,9 @@ import type { Segment } from "../../../chain/plan.ts";
 import type { BlockSource } from "../../../chain/resolve-chain.ts";
 import { writeModel } from "../../../onnx/write-model.ts";
 import { BlockllmError } from "../../../support/errors.ts";
-import { readSegment, weightPlace } from "../read-segment.ts";
+import { readSegment } from "../read-segment.ts";
 import { cannotLoad } from "../segment-session.ts";
+import { weightPlace } from "../weight-place.ts";
 import { forWebgpu } from "./for-webgpu.ts";
 import { webgpuOptions } from "./webgpu-options.ts";
 
