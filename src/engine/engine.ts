@@ -202,6 +202,7 @@ export class Engine {
       for (const key of this.liveModels())
         if (!served.has(key)) this.#retiring.set(key, this.#retiring.get(key) ?? now + graceSeconds * 1000);
       this.#forgetUnused();
+      this.#residency.expectWhatFits(models.map(({ key }) => key));
       resolve();
     }
     const live = this.#retiring.size === 0 ? null : this.liveModels();

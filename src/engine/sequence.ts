@@ -29,6 +29,7 @@ export class Sequence {
   cached = 0;
   /** The most tokens ever cached: what lies below is a replay, and not charged to the tenant again. */
   computed = 0;
+  #computedBefore = 0;
   /** Tokens of the prompt that were found cached at its start. */
   reused = 0;
   cancelled = false;
@@ -50,6 +51,16 @@ export class Sequence {
     this.maxLength = Math.min(this.promptLength + request.maxTokens, model.contextLength);
     this.stopTokens = new Set([...(request.ignoreEnd ? [] : model.endTokens), ...(request.stopTokens ?? [])]);
     this.sampler = new Sampler(request.sampling ?? {}, request.tokens);
+  }
+
+  /** It is admitted, for the first time or again. */
+  begin(): void {
+    this.#computedBefore = this.computed;
+  }
+
+  /** Computed since it was admitted, without what it had computed before. */
+  get freshTokens(): number {
+    return this.computed - this.#computedBefore;
   }
 
   /** Its first `tokens` tokens are now cached. */

@@ -2,6 +2,8 @@
 const LOADS_PASSED = 5;
 /** And then, while nobody new begins, so many times until those who run must give way. */
 const LOADS_LOST = 10;
+/** Loading takes no less than this, whatever was measured: a few steps are nobody's turn. */
+const LEAST_LOAD_SECONDS = 0.05;
 
 /**
  * How long a model waits for memory that others use. Loading costs time for all, so whoever is loaded keeps the memory
@@ -19,7 +21,10 @@ export class LoadPatience {
 
   /** The model found no room, for the first time or again. */
   wait(model: string, loadSeconds: number): void {
-    this.#waits.set(model, { since: this.#waits.get(model)?.since ?? this.#now, loadSeconds });
+    this.#waits.set(model, {
+      since: this.#waits.get(model)?.since ?? this.#now,
+      loadSeconds: Math.max(LEAST_LOAD_SECONDS, loadSeconds),
+    });
   }
 
   /** Nobody may begin before it any more. */

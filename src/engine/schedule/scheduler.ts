@@ -35,6 +35,9 @@ export interface SharedMemory {
   residency: Residency;
 }
 
+/** Who runs does not give way to a model that waits before so many tokens of it are new: what is replayed is no progress. */
+const LEAST_TURN = 16;
+
 type Lists = Pick<Schedule, "admitted" | "yielded">;
 
 /**
@@ -101,6 +104,7 @@ export class Scheduler {
     this.#age(now);
     const wanted = this.#wanted();
     this.#patience.begin(now, (model) => wanted.has(model) && !this.#residency.isReady(model));
+    this.#claimWeights(yielded);
     const decodes = this.#pickDecodes(yielded);
     const prefills = this.#pickPrefills(this.#config.maxBatchTokens - decodes.length, { admitted, yielded });
     // A better class may have taken a decode's place.
@@ -162,6 +166,20 @@ export class Scheduler {
     this.prefixes.checkIntegrity();
   }
 
+  /** A change of models may have cut the segments of those who run otherwise: who finds no room for the new ones yields. */
+  #claimWeights(yielded: Sequence[]): void {
+    for (const sequence of this.#running) {
+      const { key } = sequence.model;
+      const missing = this.#residency.missingBytes(key);
+      if (missing === 0) continue;
+      if (this.#canClaim(sequence.claimFor(sequence.cached), missing)) this.#residency.demand(key);
+      else {
+        this.#yield(sequence);
+        yielded.push(sequence);
+      }
+    }
+  }
+
   /** While others wait for a prefill, decodes leave room for one chunk. */
   #pickDecodes(yielded: Sequence[]): Sequence[] {
     const ready = [...this.#running].filter((sequence) => isDecode(sequence) && this.#isReady(sequence));
@@ -215,6 +233,7 @@ export class Scheduler {
     this.ledger.claim(claim);
     const prefix = this.#lookUpPrefix(sequence);
     if (sequence.computed === 0) sequence.reused = prefix.length * prefillChunk;
+    sequence.begin();
     sequence.advance(prefix.length * prefillChunk);
     lists.admitted.push({ sequence, prefix });
     this.#waiting.delete(sequence);
@@ -222,10 +241,10 @@ export class Scheduler {
     return true;
   }
 
-  #findRoom(sequence: Sequence, claim: PageClaim, { admitted, yielded }: Lists): boolean {
+  #findRoom(sequence: Sequence, claim: PageClaim, { yielded }: Lists): boolean {
     const missing = this.#residency.missingBytes(sequence.model.key);
     while (this.#running.size >= this.#config.maxSequences || !this.#canClaim(claim, missing)) {
-      const victim = this.#victimOf(sequence, missing, admitted);
+      const victim = this.#victimOf(sequence, missing);
       if (!victim) return false;
       this.#yield(victim);
       yielded.push(victim);
@@ -234,13 +253,12 @@ export class Scheduler {
   }
 
   /** Of a worse class; or, where the sequence's model has waited very long for memory, of no better one. */
-  #victimOf({ rank, model }: Sequence, missing: number, admitted: readonly Admission[]): Sequence | undefined {
+  #victimOf({ rank, model }: Sequence, missing: number): Sequence | undefined {
     const worse = firstToYield([...this.#running].filter((one) => one.rank > rank));
     if (worse || missing === 0) return worse;
     this.#patience.wait(model.key, this.#residency.secondsFor(missing));
     if (!this.#patience.isLost(model.key)) return undefined;
-    const begun = new Set(admitted.map((one) => one.sequence));
-    return firstToYield([...this.#running].filter((one) => one.rank >= rank && !begun.has(one)));
+    return firstToYield([...this.#running].filter((one) => one.rank >= rank && one.freshTokens >= LEAST_TURN));
   }
 
   #mayBePassed({ model }: Sequence): boolean {
