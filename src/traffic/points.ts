@@ -1,4 +1,4 @@
-import { arrivalTimes, type OpenArrivals } from "./arrivals.ts";
+import { arrivalTimes, type OpenArrivals, type RunLimits } from "./arrivals.ts";
 import type { QuestionMix } from "./questions.ts";
 import type { PointLoad } from "./report.ts";
 import type { Load } from "./run-load.ts";
@@ -42,10 +42,16 @@ export function loadOf(
   const limits = { requests, seconds };
   const common = { mix, timeoutSeconds: scenario.timeout_seconds, retries: scenario.retries };
   if (point.kind === "clients") return { ...common, arrivals: { kind: "closed", clients: point.clients, limits } };
-  return {
-    ...common,
-    arrivals: { kind: "open", times: arrivalTimes(openArrivals(scenario, point, saturation), limits, mix.seed) },
-  };
+  const arrivals = openArrivals(scenario, point, saturation);
+  const times = arrivalTimes(arrivals, limits, mix.seed);
+  return { ...common, arrivals: { kind: "open", times, seconds: secondsOf(arrivals, times, limits) } };
+}
+
+/** As many arrivals at a rate take so long; a trace lasts until its last answer. */
+function secondsOf(arrivals: OpenArrivals, times: readonly number[], { requests, seconds }: RunLimits): number | null {
+  if (arrivals.kind === "trace") return null;
+  const isCutByTime = seconds !== null && (requests === null || times.length < requests);
+  return isCutByTime ? seconds : times.length / arrivals.rate;
 }
 
 /** `clients` asking without a pause, to see what a target gets done; null where no load refers to that. */

@@ -8,15 +8,20 @@ import type { Target } from "./target.ts";
 
 export interface Load {
   mix: QuestionMix;
-  /** Closed: so many clients, each asking again when it has its answer. Open: at these seconds, whatever became of earlier ones. */
-  arrivals: { kind: "closed"; clients: number; limits: RunLimits } | { kind: "open"; times: readonly number[] };
+  /**
+   * Closed: so many clients, each asking again when it has its answer. Open: at these times, whatever became of earlier
+   * ones; `seconds` is how long the load lasts, null: until the last answer.
+   */
+  arrivals:
+    | { kind: "closed"; clients: number; limits: RunLimits }
+    | { kind: "open"; times: readonly number[]; seconds: number | null };
   timeoutSeconds: number;
   retries: number;
 }
 
 export interface LoadResult {
   samples: Sample[];
-  /** From the start until nothing new was sent; what came later is the run dying out. */
+  /** How long the load lasted; what came later is the run dying out. */
   seconds: number;
   /** Most that was seen while it ran. */
   memoryBytes: number | null;
@@ -38,9 +43,10 @@ export async function runLoad(target: Target, load: Load, signal: AbortSignal): 
     const { pending, seconds } =
       load.arrivals.kind === "closed"
         ? await askInTurns(ask, now, load.arrivals)
-        : await askWhenDue(ask, now, { times: load.arrivals.times, signal });
+        : await askWhenDue(ask, now, { ...load.arrivals, signal });
     memory.look();
-    return { samples: await Promise.all(pending), seconds, memoryBytes: memory.most() };
+    const samples = await Promise.all(pending);
+    return { samples, seconds: seconds ?? now(), memoryBytes: memory.most() };
   } finally {
     memory.stop();
   }
@@ -51,7 +57,7 @@ type Ask = (index: number, due: number | null) => Promise<Sample>;
 /** Promises of all questions that were sent, once the last was. */
 interface Sent {
   pending: Promise<Sample>[];
-  seconds: number;
+  seconds: number | null;
 }
 
 async function askInTurns(
@@ -80,7 +86,7 @@ async function askInTurns(
 async function askWhenDue(
   ask: Ask,
   now: () => number,
-  { times, signal }: { times: readonly number[]; signal: AbortSignal },
+  { times, seconds, signal }: { times: readonly number[]; seconds: number | null; signal: AbortSignal },
 ): Promise<Sent> {
   const pending: Promise<Sample>[] = [];
   for (const [index, due] of times.entries()) {
@@ -91,7 +97,7 @@ async function askWhenDue(
     sample.catch(() => {});
     pending.push(sample);
   }
-  return { pending, seconds: now() };
+  return { pending, seconds };
 }
 
 function watchMemory(target: Target): { look: () => void; most: () => number | null; stop: () => void } {

@@ -49,7 +49,7 @@ describe("an open loop", () => {
     const all = new Promise<void>((resolve) => (answer = resolve));
     const target = new ScriptedTarget(() => all);
     const times = [0, 0.01, 0.02, 0.02];
-    const running = play(target, { arrivals: { kind: "open", times } });
+    const running = play(target, { arrivals: { kind: "open", times, seconds: null } });
     while (target.asked.length < 4) await after(2);
     expect(target.most).toBe(4);
     answer();
@@ -65,14 +65,14 @@ describe("an open loop", () => {
     const target = new ScriptedTarget((_, __, asked) =>
       asked === 1 ? Promise.reject(new Refused("full", 0.05)) : Promise.resolve(),
     );
-    const { samples } = await play(target, { arrivals: { kind: "open", times: [0] }, retries: 1 });
+    const { samples } = await play(target, { arrivals: { kind: "open", times: [0], seconds: null }, retries: 1 });
     expect(samples[0]).toMatchObject({ refusals: 1, retryAfterSeconds: 0.05, outcome: { kind: "finished" }, due: 0 });
     expect(samples[0]!.ended).toBeGreaterThanOrEqual(0.045);
   });
 
   test("gives up after its retries, and says so", async () => {
     const target = new ScriptedTarget(() => Promise.reject(new Refused("full", 0.001)));
-    const { samples } = await play(target, { arrivals: { kind: "open", times: [0, 0] }, retries: 2 });
+    const { samples } = await play(target, { arrivals: { kind: "open", times: [0, 0], seconds: null }, retries: 2 });
     expect(target.asked).toHaveLength(6);
     expect(samples.map(({ outcome, refusals }) => [outcome.kind, refusals])).toEqual([
       ["refused", 3],
@@ -86,7 +86,10 @@ describe("what goes wrong", () => {
     const target = new ScriptedTarget(async ({ index }, signal) =>
       index === 0 ? await after(60_000, signal) : await Promise.reject(new Error("kernel failed")),
     );
-    const { samples } = await play(target, { arrivals: { kind: "open", times: [0, 0] }, timeoutSeconds: 0.05 });
+    const { samples } = await play(target, {
+      arrivals: { kind: "open", times: [0, 0], seconds: null },
+      timeoutSeconds: 0.05,
+    });
     expect(samples.map(({ outcome }) => outcome)).toEqual([
       { kind: "timeout" },
       { kind: "error", message: "kernel failed" },
@@ -95,7 +98,7 @@ describe("what goes wrong", () => {
 
   test("an abort ends the run at once", async () => {
     for (const arrivals of [
-      { kind: "open", times: [0, 60] },
+      { kind: "open", times: [0, 60], seconds: null },
       { kind: "closed", clients: 2, limits: { requests: 4, seconds: null } },
     ] as const) {
       const stop = new AbortController();
@@ -109,7 +112,7 @@ describe("what goes wrong", () => {
 
   test("equal answers have equal digests", async () => {
     const run = async () =>
-      await play(new ScriptedTarget(() => after(0)), { arrivals: { kind: "open", times: [0, 0] } });
+      await play(new ScriptedTarget(() => after(0)), { arrivals: { kind: "open", times: [0, 0], seconds: null } });
     const [first, second] = [await run(), await run()];
     expect(first.samples.map(({ digest }) => digest)).toEqual(second.samples.map(({ digest }) => digest));
     expect(first.samples[0]!.digest).not.toBe(first.samples[1]!.digest);

@@ -21,7 +21,7 @@ export interface LineChart {
 const WIDTH = 560;
 const HEIGHT = 300;
 const LEFT = 64;
-const RIGHT = 14;
+const RIGHT = 22;
 const TOP = 14;
 const BOTTOM = 46;
 const DASHES = { solid: "none", dashed: "7 4", dotted: "2 4" };
