@@ -83,7 +83,7 @@ const SCENARIOS: Record<string, { against: boolean; goals: string; scenario: obj
       repeats: 1,
       retries: 1,
       timeout_seconds: 600,
-      engine: { ...ENGINE, max_queue: 32 },
+      engine: { ...ENGINE, max_queue: 32, max_sequences: 32 },
     },
   },
 };

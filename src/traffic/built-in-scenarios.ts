@@ -46,6 +46,6 @@ export const BUILT_IN_SCENARIOS: Readonly<Record<string, object>> = {
     seconds: 60,
     retries: 1,
     repeats: 1,
-    engine: { max_queue: 32 },
+    engine: { max_queue: 32, max_sequences: 32 },
   },
 };

@@ -164,3 +164,22 @@ test("steps, tokens and ends are counted", async () => {
     steps: { count: 5 },
   });
 });
+
+test("who had to yield takes no place in the queue from those who come", async () => {
+  const page = 8 * 16;
+  const repeating = new ScriptedExecutor({ ...SCRIPT, next: () => 2 });
+  const { engine, answer, finish } = harness(repeating, { kvMemoryBytes: 3 * page, maxQueue: 1, speculate: "off" });
+  const long = { ...REQUEST, maxTokens: 30 };
+  engine.submit(1, long);
+  await engine.step();
+  engine.submit(2, long);
+  while (engine.stats().yields === 0) await engine.step();
+  expect(engine.stats().queued).toBe(1);
+  engine.submit(3, long);
+  engine.submit(4, long);
+  await finish();
+  for (const id of [1, 2, 3]) expect(answer(id).at(-1)).toEqual(end("length", 30));
+  expect(answer(4)).toEqual([
+    expect.objectContaining({ reason: "error", error: expect.objectContaining({ code: "queue_full" }) }),
+  ]);
+});

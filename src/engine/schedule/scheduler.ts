@@ -74,14 +74,12 @@ export class Scheduler {
   }
 
   add(sequence: Sequence): void {
-    if (this.#waiting.size >= this.#config.maxQueue) {
-      throw new BlockllmError(
-        "queue_full",
-        `${this.#waiting.size} requests are waiting, the limit is ${this.#config.maxQueue}`,
-        {
-          hint: "try again later, or start with a higher --max-queue",
-        },
-      );
+    // Who had to yield waits too, but holds no place: it was taken from those who had none yet (waiting-room.ts).
+    const unbegun = [...this.#waiting].filter(({ computed }) => computed === 0).length;
+    if (unbegun >= this.#config.maxQueue) {
+      throw new BlockllmError("queue_full", `${unbegun} requests are waiting, the limit is ${this.#config.maxQueue}`, {
+        hint: "try again later, or start with a higher --max-queue",
+      });
     }
     const active = new Set([...this.#waiting, ...this.#running].map(({ tenant }) => tenant));
     this.#counters.enter(sequence.tenant, { active, equals: this.#tenantsOfRank(sequence.rank) });
