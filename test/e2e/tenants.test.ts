@@ -42,7 +42,7 @@ it("keeps hashes of keys in a file for its owner alone", async () => {
     { name: "acme", keys: 1, models: ["hr"], limits: { max_tokens: 40 } },
     { name: "ops", keys: 1, operator: true },
   ]);
-  expect((await run(folder, "tenant", "list")).stdout).toMatch(/^acme +1 +hr +max tokens: 40$/m);
+  expect((await run(folder, "tenant", "list")).stdout).toMatch(/^acme +1 +hr +normal +1 +max tokens: 40$/m);
 });
 
 it("serves every tenant its own models and nothing of others", async () => {
