@@ -32,9 +32,13 @@ export async function servingBytes(chains: Chain[], source: BlockSource): Promis
   };
 }
 
+/** Of the model by itself as it was split: what merges put in the place of its blocks is of use among others only. */
 function chainBytes(chain: Chain): number {
   if (chain.kind === "opaque") return sum(chain.document.chain);
-  return sum(planChains([chain]).segments);
+  const merged = chain.document.chain.flatMap(({ bytes, adapter, replaces }) =>
+    replaces ? [{ bytes: replaces.bytes + (replaces.adapter?.bytes ?? 0) - bytes - (adapter?.bytes ?? 0) }] : [],
+  );
+  return sum(planChains([chain]).segments) + sum(merged);
 }
 
 function sum(parts: readonly { bytes: number }[]): number {

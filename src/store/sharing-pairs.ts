@@ -36,7 +36,7 @@ export interface Divergence {
   b: string;
   layer: number | null;
   kind: BlockKind | null;
-  /** Bytes of the blobs that both refer to, tokenizer and configuration included. */
+  /** Bytes of the blobs that both need to run, tokenizer and configuration included. */
   shared_bytes: number;
 }
 
@@ -86,8 +86,8 @@ export function pairMergedBlocks(models: StoredModel[]): MergedPair[] {
 }
 
 /** Every couple of models once. From the first difference on, no key-value page of one can serve the other. */
-export function compareChains(models: StoredModel[]): Divergence[] {
-  const shared = countSharedBytes(models);
+export function compareChains(models: StoredModel[], running: ReadonlyMap<string, Map<Digest, number>>): Divergence[] {
+  const shared = countSharedBytes(models.map(({ name }) => running.get(name)!));
   return models.flatMap((a, at) =>
     models.slice(at + 1).map((b, after) => ({
       a: a.name,
@@ -99,10 +99,10 @@ export function compareChains(models: StoredModel[]): Divergence[] {
 }
 
 /** For models i < j at [i · models + j]. Blob by blob over who has it: the chains of hundreds of models are not compared in couples. */
-function countSharedBytes(models: StoredModel[]): Float64Array {
+function countSharedBytes(models: Map<Digest, number>[]): Float64Array {
   const owners = new Map<Digest, { bytes: number; models: number[] }>();
-  for (const [at, model] of models.entries()) {
-    for (const [digest, bytes] of blobsOf(model)) {
+  for (const [at, blobs] of models.entries()) {
+    for (const [digest, bytes] of blobs) {
       const known = owners.get(digest);
       if (known) known.models.push(at);
       else owners.set(digest, { bytes, models: [at] });

@@ -91,7 +91,7 @@ export async function reportSharing(repository: Repository, names?: string[]): P
     },
     kept_original_bytes: accounts.kept_originals,
     pairs: [...pairEqualBlocks(models), ...pairMergedBlocks(models)],
-    first_divergence: compareChains(models),
+    first_divergence: compareChains(models, accounts.running),
     per_model: perModel,
   };
 }

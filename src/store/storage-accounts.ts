@@ -13,6 +13,8 @@ type Blobs = Map<Digest, number>;
 export interface StorageAccounts {
   /** By model: what it took as it was split, by itself. */
   logical: Map<string, number>;
+  /** By model: the blobs that running it takes; originals that are kept for an undo are not among them. */
+  running: Map<string, Map<Digest, number>>;
   /** All of the models as they were split together, equal blobs once. */
   distinct: number;
   /** On disk now. */
@@ -37,14 +39,16 @@ export async function countStorage(repository: Repository, models: StoredModel[]
   const tiers = new Map<Digest, MergeTier>();
   const merged = { lowrank: new Set<Digest>(), equivalent: new Set<Digest>() };
   const logical = new Map<string, number>();
+  const runningOf = new Map<string, Blobs>();
   for (const model of models) {
     const own = blobsBeside(model);
     const residuals = new Map(residualsAmong(model.manifest.layers).map((residual) => [residual.tensor, residual]));
+    const ownRunning = blobsBeside(model);
     for (const entry of model.document.chain) {
       const original = await blobsOfEntry(repository, originalEntry(entry), model);
       addAll(own, original);
       const runs = entry.replaces ? await blobsOfEntry(repository, entry, model) : original;
-      addAll(running, runs);
+      addAll(ownRunning, runs);
       addAll(needed, asStored(runs, residuals));
       if ([...runs.keys()].some((digest) => residuals.has(digest))) encoded.add(entry.digest);
       if (!entry.replaces) continue;
@@ -53,7 +57,9 @@ export async function countStorage(repository: Repository, models: StoredModel[]
     }
     logical.set(model.name, sum(own));
     addAll(asSplit, own);
-    for (const blobs of [running, needed]) addAll(blobs, blobsBeside(model));
+    addAll(running, ownRunning);
+    addAll(needed, blobsBeside(model));
+    runningOf.set(model.name, ownRunning);
     addAll(stored, blobsOf(model));
   }
   const saved = { lowrank: 0, equivalent: 0 };
@@ -61,6 +67,7 @@ export async function countStorage(repository: Repository, models: StoredModel[]
   for (const [digest, size] of running) if (!asSplit.has(digest)) saved[tiers.get(digest)!] -= size;
   return {
     logical,
+    running: runningOf,
     distinct: sum(asSplit),
     stored: sum(stored),
     merges: {

@@ -1,4 +1,5 @@
 import type { ServingBytes } from "../../../chain/serving-bytes.ts";
+import type { Tier } from "../../../store/sharing.ts";
 import type { Dedupe } from "../../commands/dedupe.ts";
 import { formatBytes, formatCount, formatPercent } from "../format.ts";
 import { html, type Markup } from "./markup.ts";
@@ -13,10 +14,15 @@ export function renderFirstScreen(value: Dedupe): Markup {
       <strong>${formatBytes(stored_bytes)}</strong>: ${saving(stored_bytes, logical_bytes)}. ${quality.sentence}
     </p>
     <div class="cards">
-      ${card("Disk", formatBytes(logical_bytes - stored_bytes), "saved", html`${formatBytes(stored_bytes)} instead of ${formatBytes(logical_bytes)}, ratio ${ratio.toFixed(2)}. Every distinct block is stored once.`)}
+      ${card("Disk", formatBytes(logical_bytes - stored_bytes), "saved", html`${formatBytes(stored_bytes)} instead of ${formatBytes(logical_bytes)}, ratio ${ratio.toFixed(2)}. Every distinct block is stored once.${kept(value)}`)}
       ${memoryCard(value.serving)}${machinesCard(value.serving)} ${card("Quality", quality.figure, "", quality.text)}
     </div>
     ${possible(value)}`;
+}
+
+function kept({ kept_original_bytes }: Dedupe): string {
+  if (kept_original_bytes === 0) return "";
+  return ` ${formatBytes(kept_original_bytes)} are there only so that merges can be undone.`;
 }
 
 function card(title: string, figure: string, unit: string, text: Markup | string): Markup {
@@ -98,23 +104,28 @@ export function sizeAbove(bytes: number): number {
   }
 }
 
-function possible({ tiers, reachable_bytes, logical_bytes, reachable_ratio }: Dedupe): Markup | null {
-  const parts = [
-    ...(tiers.lowrank.blocks > 0
-      ? [
-          `${formatCount(tiers.lowrank.blocks, "block")} as low-rank factors (${formatBytes(tiers.lowrank.saved_bytes)})`,
-        ]
-      : []),
-    ...(tiers.residual.blocks > 0
-      ? [
-          `${formatCount(tiers.residual.blocks, "block")} as lossless differences (${formatBytes(tiers.residual.saved_bytes)}, disk only)`,
-        ]
-      : []),
-  ];
-  if (parts.length === 0) return null;
+/** What was measured and has not been applied. */
+function possible({ tiers, done, equivalent, applied, ...value }: Dedupe): Markup | null {
+  const ways = [
+    { how: "as low-rank factors", ...without(tiers.lowrank, done.lowrank) },
+    { how: "as lossless differences (disk only)", ...without(tiers.residual, done.residual) },
+    {
+      how: "by others that behave alike",
+      ...(applied || !equivalent ? { blocks: 0, saved_bytes: 0 } : equivalent.tier),
+    },
+  ].filter(({ blocks }) => blocks > 0);
+  if (ways.length === 0) return null;
+  const { reachable_bytes, logical_bytes, reachable_ratio } = value;
+  const parts = ways.map(
+    ({ how, blocks, saved_bytes }) => `${formatCount(blocks, "block")} ${how} (${formatBytes(saved_bytes)})`,
+  );
   return html`<p class="note">
-    <b>More is possible:</b> ${parts.join(" and ")} would bring the disk to ${formatBytes(reachable_bytes)},
+    <b>More is possible:</b> ${parts.join(", ")}. That would bring the disk to ${formatBytes(reachable_bytes)},
     ${formatPercent(1 - reachable_bytes / Math.max(1, logical_bytes))} less than apart, ratio
-    ${reachable_ratio.toFixed(2)}. This is measured and not applied.
+    ${reachable_ratio.toFixed(2)}. It is measured and not applied.
   </p>`;
+}
+
+function without(all: Tier, done: Tier): Tier {
+  return { blocks: all.blocks - done.blocks, saved_bytes: all.saved_bytes - done.saved_bytes };
 }

@@ -13,6 +13,8 @@ export interface MapLayout {
   totalHeight: number;
 }
 
+/** Beside the names and what is chosen, on a screen 1280 wide. */
+const MAP_WIDTH = 680;
 const HEAD_HEIGHT = 18;
 const GAP = 2;
 /** Below the width at which letters can be read they are left out. */
@@ -21,7 +23,7 @@ const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 export function layOutMap({ models, columns }: ReportView): MapLayout {
   const stacks = stacksOf(columns);
-  const stackWidth = Math.max(14, Math.min(64, Math.floor(860 / Math.max(1, stacks.length))));
+  const stackWidth = Math.max(13, Math.min(64, Math.floor(MAP_WIDTH / Math.max(1, stacks.length))));
   const rowHeight = models.length > 100 ? 15 : models.length > 30 ? 19 : 31;
   const x: number[] = [];
   for (const [at, stack] of stacks.entries()) for (const column of stack) x[column] = at * stackWidth;

@@ -5,7 +5,11 @@ import type { ReportView } from "./report-view.ts";
 import { type Likeness, likenessOf, type LikenessTable } from "./similarity-matrix.ts";
 
 /** One row per model: the page's answer where pictures do not help. */
-export function renderModels({ per_model }: Dedupe, view: ReportView, table: LikenessTable): Markup {
+export function renderModels(
+  { per_model, kept_original_bytes }: Dedupe,
+  view: ReportView,
+  table: LikenessTable,
+): Markup {
   const heads = [
     "model",
     "size",
@@ -24,7 +28,7 @@ export function renderModels({ per_model }: Dedupe, view: ReportView, table: Lik
     const numbers = [
       formatBytes(bytes),
       formatBytes(unique_bytes),
-      formatPercent(1 - unique_bytes / Math.max(1, bytes)),
+      formatPercent(Math.max(0, 1 - unique_bytes / Math.max(1, bytes))),
       `${shared} of ${blocks.length}`,
       possible === 0 ? "" : possible,
     ];
@@ -35,18 +39,20 @@ export function renderModels({ per_model }: Dedupe, view: ReportView, table: Lik
       <td>${nearest === null ? "" : (nearest.like.divergence ?? "no block")}</td>
     </tr>`;
   });
-  return html`<div class="scroll">
-    <table>
-      <thead>
-        <tr>
-          ${heads.map((head) => html`<th scope="col">${head}</th>`)}
-        </tr>
-      </thead>
-      <tbody>
-        ${rows}
-      </tbody>
-    </table>
-  </div>`;
+  const note = html`<p class="note">What is kept so that a merge can be undone counts as the model's own.</p>`;
+  return html`${kept_original_bytes > 0 && note}
+    <div class="scroll">
+      <table>
+        <thead>
+          <tr>
+            ${heads.map((head) => html`<th scope="col">${head}</th>`)}
+          </tr>
+        </thead>
+        <tbody>
+          ${rows}
+        </tbody>
+      </table>
+    </div>`;
 }
 
 function findNearest(at: number, names: string[], table: LikenessTable): { name: string; like: Likeness } | null {

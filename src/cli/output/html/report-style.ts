@@ -6,7 +6,7 @@ export const REPORT_STYLE = `
   --exact: #4c86ea; --lowrank: #17b18b; --equivalent: #a473e6; --residual: #dd9122; --own: #4a5362; --tensors: #3a5585; --stripe-ground: #39424f; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--ground); color: var(--ink); font: 16px/1.5 system-ui, "Segoe UI", "Noto Sans", sans-serif; }
-header, main { max-width: 1160px; margin: 0 auto; padding: 0 20px; }
+header, main { max-width: 1240px; margin: 0 auto; padding: 0 20px; }
 header { padding-top: 28px; display: flex; flex-wrap: wrap; gap: 0 20px; align-items: baseline; justify-content: space-between; }
 main { padding-bottom: 48px; }
 h1 { font-size: 1.5rem; margin: 0; letter-spacing: -0.01em; }
@@ -45,14 +45,16 @@ svg text.number { font-size: 11px; text-anchor: middle; pointer-events: none; }
 svg text.number.dark { fill: #fff; }
 .way.exact { fill: var(--exact); } .way.lowrank { fill: var(--lowrank); } .way.equivalent { fill: var(--equivalent); } .way.own { fill: var(--own); } .way.tensors { fill: var(--tensors); }
 .stripe-ground { fill: var(--stripe-ground); } .stripe.lowrank { fill: var(--lowrank); } .stripe.equivalent { fill: var(--equivalent); } .stripe.residual { fill: var(--residual); }
+.interval .axis { stroke: var(--line); stroke-width: 2; } .interval .range { stroke: var(--equivalent); opacity: 0.55; } .interval .before { stroke: var(--soft); } .interval .after { fill: var(--equivalent); }
 .shade { fill: var(--exact); }
 .cursor { fill: none; stroke: var(--ink); stroke-width: 2.5; pointer-events: none; }
 #map-same rect { fill: none; stroke: var(--ink); stroke-width: 1.2; pointer-events: none; }
-.details { background: var(--panel); border: 1px solid var(--line); border-radius: 10px; padding: 12px 16px; font-size: 0.92rem; overflow-wrap: anywhere;
-  position: sticky; bottom: 10px; max-height: 46vh; overflow-y: auto; box-shadow: 0 2px 14px rgb(0 0 0 / 0.18); }
-.details:empty { display: none; }
+.choose { display: grid; grid-template-columns: minmax(0, 1fr) 370px; gap: 20px; align-items: start; }
+.details { background: var(--panel); border: 1px solid var(--line); border-radius: 10px; padding: 12px 16px; font-size: 0.9rem; overflow-wrap: anywhere;
+  position: sticky; top: 12px; max-height: calc(100vh - 24px); overflow-y: auto; }
+.details:empty::before { content: "Nothing is chosen."; color: var(--soft); }
 .details h3 { margin: 0 0 4px; font-size: 1rem; }
-.details dl { display: grid; grid-template-columns: minmax(8em, max-content) 1fr; gap: 2px 16px; margin: 6px 0; }
+.details dl { display: grid; grid-template-columns: 8.5em 1fr; gap: 2px 12px; margin: 6px 0; }
 .details dt { color: var(--soft); }
 .details dd { margin: 0; }
 code { font: 0.9em ui-monospace, "Cascadia Mono", Menlo, monospace; }
@@ -63,6 +65,7 @@ tbody th { font-weight: 600; }
 td.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
 .passed { color: var(--lowrank); font-weight: 600; }
 .failed { color: #d3362d; font-weight: 600; }
+@media (max-width: 999px) { .choose { display: block; } .details { top: auto; bottom: 10px; max-height: 42vh; box-shadow: 0 2px 14px rgb(0 0 0 / 0.2); } .details:empty { display: none; } }
 @media (max-width: 560px) { header, main { padding-left: 14px; padding-right: 14px; } .lead { font-size: 1.1rem; } .names { width: 96px; } .names text { font-size: 11px; } .details dl { grid-template-columns: 1fr; } .details dd { margin-bottom: 4px; } }
 @media print { body { font-size: 10pt; print-color-adjust: exact; -webkit-print-color-adjust: exact; } .scroll { overflow: visible; } .scripted, .details { display: none; } .card, tr { break-inside: avoid; } main > section { margin-top: 20px; } }
 `;

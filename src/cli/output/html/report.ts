@@ -1,5 +1,6 @@
 import type { Dedupe } from "../../commands/dedupe.ts";
 import { formatCount } from "../format.ts";
+import { renderDrift } from "./drift.ts";
 import { renderFirstScreen } from "./first-screen.ts";
 import { renderGates } from "./gates.ts";
 import { renderGranularity } from "./granularity.ts";
@@ -30,16 +31,21 @@ export function renderReport(measured: Dedupe, { madeAt }: { madeAt: Date }): st
               One row per model, one square per layer: attention above, MLP below. Choose a block to see what is known
               about it.
             </p>
-            ${renderLegend(view)}${renderHeatmap(view, layout)}
-            <div class="details" id="block-details" aria-live="polite"></div>
+            ${renderLegend(view)}
+            <div class="choose">
+              ${renderHeatmap(view, layout)}
+              <div class="details" id="block-details" aria-live="polite"></div>
+            </div>
           </section>
           <section>
             <h2>Which models are alike</h2>
             <p class="note">Per cent of the larger model's bytes that are the same.</p>
-            ${renderMatrix(value, likeness)}
-            <div class="details" id="couple-details" aria-live="polite"></div>
+            <div class="choose">
+              <div>${renderMatrix(value, likeness)}</div>
+              <div class="details" id="couple-details" aria-live="polite"></div>
+            </div>
           </section>
-          ${renderQuality(value)} ${renderGranularity(value)}
+          ${renderQuality(value)} ${renderDrift(value)} ${renderGranularity(value)}
           <section>
             <h2>Models</h2>
             ${renderModels(value, view, likeness)}

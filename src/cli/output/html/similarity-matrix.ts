@@ -29,7 +29,7 @@ const NAME_SIDE = 9;
 const ORDINAL_SIDE = 18;
 
 export function layOutMatrix(models: number): MatrixLayout {
-  return { side: Math.max(4, Math.min(46, Math.floor(820 / Math.max(1, models)))), top: 18 };
+  return { side: Math.max(4, Math.min(46, Math.floor(680 / Math.max(1, models)))), top: 18 };
 }
 
 export function compareModels({ per_model, first_divergence }: Dedupe): LikenessTable {
@@ -40,7 +40,7 @@ export function compareModels({ per_model, first_divergence }: Dedupe): Likeness
     const larger = Math.max(per_model[i]!.bytes, per_model[j]!.bytes, 1);
     table[Math.min(i, j)]![Math.max(i, j)] = {
       bytes: shared_bytes,
-      share: shared_bytes / larger,
+      share: Math.min(1, shared_bytes / larger),
       divergence: kind === null ? null : nameBlock(kind, layer),
     };
   }
@@ -139,6 +139,7 @@ function mostAlike(names: string[], table: LikenessTable): Markup | null {
   const copies = couples.filter(({ like }) => like.divergence === null);
   const { a, b, like } = couples.reduce((best, couple) => (couple.like.share > best.like.share ? couple : best));
   const most = `${formatPercent(like.share)} of their bytes are the same`;
-  const same = copies.length > 0 && ` ${formatCount(copies.length, "couple")} of models have every block in common.`;
+  const have = copies.length === 1 ? "has" : "have";
+  const same = copies.length > 0 && ` ${formatCount(copies.length, "couple")} of models ${have} every block in common.`;
   return html`<p class="note">The most alike are <b>${a}</b> and <b>${b}</b>: ${most}.${same}</p>`;
 }

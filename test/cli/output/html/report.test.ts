@@ -59,6 +59,54 @@ describe("the page", () => {
   });
 });
 
+describe("what merging blocks that behave alike costs", () => {
+  const drift = {
+    prompts: 10,
+    tokens: 100,
+    kl: 0.01,
+    kl_answers: 0.015,
+    kl_worst: 1,
+    probability_cosine: 1,
+    top1: 0.98,
+    top1_answers: 0.97,
+  };
+  const accuracy = {
+    asked: 50,
+    before: 1,
+    after: 0.94,
+    before_interval: [0.93, 1] as [number, number],
+    after_interval: [0.838, 0.979] as [number, number],
+    difference_interval: [-0.162, 0.02] as [number, number],
+  };
+  const equivalent = {
+    calibration: { digest: `sha256:${"ef".repeat(32)}` as const, lines: 60 },
+    budget: { max_kl: 0.02, threshold: 0.9 },
+    compared: 8,
+    measured: 5,
+    pairs: [],
+    refused: [],
+    models: [{ model: "legal", merged_blocks: 2, choosing: drift, held_out: drift, accuracy }],
+    left_out: [{ model: "<alone>", reason: "it is marked exact only" }],
+    tier: { blocks: 2, saved_bytes: 2e6 },
+  };
+
+  it("says so in words, with how sure that is", () => {
+    const page = renderReport(dedupeValue(DESK, { equivalent }), { madeAt: MADE_AT }).replaceAll(/\s+/g, " ");
+    expect(page).toContain("What merging blocks that behave alike would cost");
+    expect(page).toContain("<b>legal</b> loses most: 100.0 % right answers before, 94.0 % after.");
+    expect(page).toContain("the change lies between -16.2 and 2.0 points");
+    expect(page).toContain('<td class="number">94.0 % (83.8 to 97.9)</td>');
+    expect(page).toContain("&lt;alone&gt; (it is marked exact only)");
+    expect(page).toContain("2 blocks by others that behave alike (2.00 MB)");
+  });
+
+  it("says why it was not looked for", () => {
+    const value = dedupeValue(DESK);
+    value.tiers.equivalent = { blocks: 0, saved_bytes: 0, unavailable: "no prompts" };
+    expect(renderReport(value, { madeAt: MADE_AT })).toContain("They were not looked for: no prompts.");
+  });
+});
+
 describe("hostile text", () => {
   const HOSTILE = [
     "</script><img src=x onerror=alert(1)>",
