@@ -83,7 +83,7 @@ export function encodeLine(
   { question, answer, place }: CalibrationLine,
   { name, document, text }: { name: string; document: ModelDocument; text: TextModel },
 ): Asking {
-  const tokens = "prompt" in question ? encodePrompt(text, question.prompt) : encodeChat(text, question.messages);
+  const tokens = encodeQuestion(question, { text, place });
   const limit = answer === null ? ANSWER_TOKENS : text.tokenizer.encode(answer, { plain: true }).length + SPARE_TOKENS;
   const room = document.contextLength ?? Infinity;
   if (tokens.length === 0 || tokens.length + limit > room) {
@@ -94,4 +94,17 @@ export function encodeLine(
     );
   }
   return { tokens, expected: answer, limit };
+}
+
+function encodeQuestion(
+  question: CalibrationLine["question"],
+  { text, place }: { text: TextModel; place: string },
+): number[] {
+  try {
+    return "prompt" in question ? encodePrompt(text, question.prompt) : encodeChat(text, question.messages);
+  } catch (cause) {
+    if (!(cause instanceof BlockllmError)) throw cause;
+    const hint = cause.hint === undefined ? {} : { hint: cause.hint };
+    throw new BlockllmError("usage", `--calibration: ${place}: ${cause.message}`, { ...hint, cause });
+  }
 }

@@ -18,6 +18,16 @@ export interface Observed {
   onRun: (outputs: Record<string, Tensor>) => void;
 }
 
+interface LoadedPart {
+  pool: SessionPool;
+  bytes: number;
+  /** Plans that run it now. */
+  users: number;
+}
+
+/** Of parts that no plan runs now. */
+const MOST_IDLE_BYTES = 4 * 2 ** 30;
+
 /**
  * Sessions for many plans over the same parts: what was loaded for one plan is there for the next. Plans are made with
  * `fuse: false`, so that a segment is the same one in all of them.
@@ -25,39 +35,68 @@ export interface Observed {
 export class PartSessions {
   readonly source: BlockSource;
   readonly threads: number;
-  readonly #loaded = new Map<string, SessionPool>();
+  readonly #mostIdleBytes: number;
+  /** Those used last are last. */
+  readonly #loaded = new Map<string, LoadedPart>();
 
-  constructor(source: BlockSource, threads: number) {
+  constructor(source: BlockSource, threads: number, mostIdleBytes = MOST_IDLE_BYTES) {
     this.source = source;
     this.threads = threads;
+    this.#mostIdleBytes = mostIdleBytes;
   }
 
-  /** Loads what is missing; closing what it gives closes nothing. Errors: as SessionPool.load. */
+  /** Loads what is missing; closing what it gives lets go of it. Errors: as SessionPool.load. */
   async forPlan(plan: Plan, { recorded, onRun }: Observed): Promise<SegmentSessions> {
-    const pools: (SessionPool | null)[] = [];
-    for (const segment of plan.segments) pools.push(isRecorded(segment) ? null : await this.#pool(segment));
+    const parts: (LoadedPart | null)[] = [];
+    const letGo = async (): Promise<void> => {
+      for (const part of parts.splice(0)) if (part) part.users--;
+      await this.#closeIdle(this.#mostIdleBytes);
+    };
+    try {
+      for (const segment of plan.segments) parts.push(isRecorded(segment) ? null : await this.#use(segment));
+    } catch (error) {
+      await letGo();
+      throw error;
+    }
     return {
-      isRowInvariant: (segment) => pools[segment]?.isRowInvariant(0) ?? true,
+      isRowInvariant: (segment) => parts[segment]?.pool.isRowInvariant(0) ?? true,
       run: async (segment, feeds) => {
-        const pool = pools[segment]!;
-        const outputs = pool === null ? gather(recorded!, feeds) : await pool.run(0, feeds);
+        const part = parts[segment]!;
+        const outputs = part === null ? gather(recorded!, feeds) : await part.pool.run(0, feeds);
         onRun(outputs);
         return outputs;
       },
-      close: async () => {},
+      close: letGo,
     };
   }
 
   async close(): Promise<void> {
-    for (const pool of this.#loaded.values()) await pool.close();
+    for (const { pool } of this.#loaded.values()) await pool.close();
     this.#loaded.clear();
   }
 
-  async #pool(segment: Segment): Promise<SessionPool> {
+  async #use(segment: Segment): Promise<LoadedPart> {
     const key = JSON.stringify([segment.parts.map((part) => part.graph), segment.adapters]);
-    const loaded = this.#loaded.get(key) ?? (await SessionPool.load([segment], this.source, this.threads));
-    this.#loaded.set(key, loaded);
-    return loaded;
+    const part = this.#loaded.get(key) ?? {
+      pool: await SessionPool.load([segment], this.source, this.threads),
+      bytes: segment.bytes,
+      users: 0,
+    };
+    part.users++;
+    this.#loaded.delete(key);
+    this.#loaded.set(key, part);
+    return part;
+  }
+
+  async #closeIdle(mostBytes: number): Promise<void> {
+    const idle = [...this.#loaded].filter(([, { users }]) => users === 0);
+    let bytes = idle.reduce((sum, [, part]) => sum + part.bytes, 0);
+    for (const [key, part] of idle) {
+      if (bytes <= mostBytes) return;
+      bytes -= part.bytes;
+      this.#loaded.delete(key);
+      await part.pool.close();
+    }
   }
 }
 
