@@ -2,24 +2,23 @@ import { keyValueBytesPerToken, type Chain } from "../chain/chain.ts";
 import { BlockllmError } from "../support/errors.ts";
 import type { EngineConfig } from "./engine-config.ts";
 import { opaqueBytesPerToken } from "./execute/opaque-executor.ts";
+import { largestWithin } from "./kv/capacity.ts";
 import { PAGE_TOKENS } from "./kv/page-ledger.ts";
+import type { ChainFacts } from "./runners/chain-runner.ts";
 import type { ScheduledModel } from "./sequence.ts";
 
 /** A model as the engine schedules it. Error: memory_exceeded where it does not fit by itself, with what is missing. */
 export function describeModel(
   chain: Chain,
-  {
-    config,
-    weightBytes,
-    ...facts
-  }: Pick<ScheduledModel, "speculates" | "stretches"> & { config: EngineConfig; weightBytes: number },
+  { config, weightBytes, ...facts }: ChainFacts & { config: EngineConfig; weightBytes: number },
 ): ScheduledModel {
   const { name, key, document } = chain;
   const bytesPerToken = chain.kind === "blocks" ? keyValueBytesPerToken(chain) : opaqueBytesPerToken(chain);
   const leadTokens = chain.kind === "blocks" && chain.cores.some(({ sinks }) => sinks) ? 1 : 0;
   const pageBytes = bytesPerToken * PAGE_TOKENS;
   const kvBytes = Math.min(config.kvMemoryBytes, config.memoryBytes - weightBytes);
-  const holds = pageBytes === 0 && kvBytes >= 0 ? Infinity : Math.floor(kvBytes / pageBytes) * PAGE_TOKENS - leadTokens;
+  const rows = pageBytes === 0 && kvBytes >= 0 ? Infinity : Math.floor(kvBytes / pageBytes) * PAGE_TOKENS - leadTokens;
+  const holds = facts.byCapacity && rows < Infinity ? largestWithin(rows) : rows;
   const ownLength = document.contextLength ?? config.defaultContextLength;
   const contextLength = Math.min(ownLength, holds);
   if (contextLength < 2) throw tooSmall(name, { config, weightBytes, pageBytes });

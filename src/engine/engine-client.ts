@@ -2,7 +2,10 @@ import { Worker } from "node:worker_threads";
 import { Channel } from "../support/channel.ts";
 import { BlockllmError } from "../support/errors.ts";
 import { reasonOf } from "../support/reason.ts";
+import { scriptBeside } from "../support/script-beside.ts";
 import { checkRequest } from "./check-request.ts";
+import { chooseDevice, type DeviceChoice } from "./device/choose-device.ts";
+import type { DeviceWish } from "./device/device.ts";
 import { engineConfig, type EngineConfig } from "./engine-config.ts";
 import { unpackError, unpackEvent, type FromWorker, type ToWorker, type WorkerStart } from "./engine-messages.ts";
 import type { PrefixOwner } from "./kv/prefix-keys.ts";
@@ -10,7 +13,12 @@ import type { EngineEvent, EngineRequest, ServedModel } from "./request.ts";
 import type { EngineStats } from "./stats.ts";
 import { WaitingRoom } from "./waiting-room.ts";
 
-export interface EngineOptions extends Partial<EngineConfig> {
+/** What may be set besides what runs where. */
+export type EngineKnobs = Partial<Omit<EngineConfig, "device" | "deviceStrict">>;
+
+export interface EngineOptions extends EngineKnobs {
+  /** Default: cpu. */
+  device?: DeviceWish;
   /** The repository's folder. */
   repository: string;
   models: string[] | "all";
@@ -24,12 +32,27 @@ export interface RunningRequest {
 }
 
 /**
- * Starts the engine in a thread of its own and waits until its models are loaded. Errors: usage, repository_not_found,
- * model_not_found, and what loading a model throws.
+ * Starts the engine in a thread of its own and waits until its models are loaded. A device that fails under `auto` gives
+ * way to the CPU. Errors: usage, repository_not_found, model_not_found, device_unavailable, and what loading a model throws.
  */
-export async function startEngine({ repository, models, signal, ...knobs }: EngineOptions): Promise<EngineClient> {
-  const start: WorkerStart = { repository, models, config: engineConfig(knobs) };
-  return await startEngineThread(scriptBeside(import.meta.url, "engine-worker"), start, signal);
+export async function startEngine(options: EngineOptions): Promise<EngineClient> {
+  const { device = "cpu", repository, models, signal, ...knobs } = options;
+  const config = engineConfig(knobs);
+  const startOn = async (choice: DeviceChoice): Promise<EngineClient> => {
+    const placed = { device: choice.devices.join(","), deviceStrict: device !== "auto" };
+    const start: WorkerStart = { repository, models, config: { ...config, ...placed } };
+    const client = await startEngineThread(scriptBeside(import.meta.url, "engine-worker"), start, signal);
+    client.device = choice;
+    return client;
+  };
+  const choice = await chooseDevice(device);
+  try {
+    return await startOn(choice);
+  } catch (error) {
+    if (device !== "auto" || choice.devices[0] === "cpu" || signal?.aborted) throw error;
+    const warnings = [...choice.warnings, `${choice.devices.join(", ")} is left out: ${reasonOf(error)}`];
+    return await startOn({ devices: ["cpu"], reason: "the device failed at start", warnings });
+  }
 }
 
 /**
@@ -81,6 +104,8 @@ export class EngineClient {
   #nextId = 1;
   #refusal: BlockllmError | null = null;
   #gone: BlockllmError | null = null;
+  /** Where it runs, and why there. */
+  device: DeviceChoice = { devices: ["cpu"], reason: "asked for", warnings: [] };
   #drained: (() => void)[] = [];
 
   constructor(worker: Worker, models: readonly ServedModel[], config: EngineConfig) {
@@ -228,11 +253,6 @@ export class EngineClient {
   #post(message: ToWorker): void {
     this.#worker.postMessage(message, []);
   }
-}
-
-/** A script that is started, not imported: in the language of the file that names it. */
-export function scriptBeside(url: string, name: string): URL {
-  return new URL(`./${name}${url.endsWith(".js") ? ".js" : ".ts"}`, url);
 }
 
 /** Built files run as they are. From TypeScript sources (tests, tsx) the thread must first learn to load them. */

@@ -35,6 +35,10 @@ export interface EngineConfig {
   solo: "auto" | "off";
   /** Whether prompt chunks stay cached behind their sequences, for prompts of the same tenant that begin alike. */
   prefixCache: "on" | "off";
+  /** Where chains run: cpu, webgpu, or CUDA devices with commas between them ("cuda:0,cuda:1"). */
+  device: string;
+  /** Models that the device cannot run are refused; false: they run on the CPU. */
+  deviceStrict: boolean;
 }
 
 export function engineConfig(given: Partial<EngineConfig> = {}): Readonly<EngineConfig> {
@@ -51,10 +55,12 @@ export function engineConfig(given: Partial<EngineConfig> = {}): Readonly<Engine
     speculate: "auto",
     solo: "off",
     prefixCache: "on",
+    device: "cpu",
+    deviceStrict: true,
   };
   const config = { ...defaults, ...definedOf(given) };
   for (const [name, value] of Object.entries(config)) {
-    if (typeof value !== "string" && (!Number.isSafeInteger(value) || value < 1))
+    if (typeof value === "number" && (!Number.isSafeInteger(value) || value < 1))
       throw usage(`${name} is ${value}; it is a whole number of at least 1`);
   }
   if (config.maxBatchTokens <= config.prefillChunk) {

@@ -148,6 +148,7 @@ export class Engine {
     const logits = await this.#execute(work, admitted);
     const outcomes = this.#sample(work, logits);
     this.#settle(work, outcomes);
+    if (logits instanceof BlockllmError && logits.code === "device_lost") this.#endLost(logits);
     const seconds = (performance.now() - started) / 1000;
     if (work.length > 0) countStep(this.#counters, seconds);
     await this.#load(seconds);
@@ -233,6 +234,12 @@ export class Engine {
       if (failure) this.#endWithout(failure);
       if (performance.now() >= until) return;
     }
+  }
+
+  /** Keys and values of all who ran are gone with the device, also of those who had no turn in this step. */
+  #endLost(error: BlockllmError): void {
+    for (const sequence of this.#scheduler.running)
+      if (sequence.cached > 0 && sequence.model.byCapacity) this.#end(sequence, "error", error);
   }
 
   #endWithout({ failed, error }: { failed: ReadonlySet<string>; error: unknown }): void {

@@ -21,7 +21,7 @@ const SEQUENCE = 1;
 export async function openForward(
   source: BlockSource,
   name: string,
-  options: { threads?: number } = {},
+  options: { threads?: number; device?: string } = {},
 ): Promise<Forward> {
   const config = engineConfig(options);
   const { executor, models } = await loadModels(source, [name], config);

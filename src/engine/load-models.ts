@@ -1,16 +1,18 @@
 import type { BlockChain, Chain, OpaqueChain } from "../chain/chain.ts";
-import { planChains } from "../chain/plan.ts";
-import { refineChains } from "../chain/refine-chains.ts";
+import type { Plan } from "../chain/plan.ts";
 import { resolveChain, type BlockSource } from "../chain/resolve-chain.ts";
+import { BlockllmError } from "../support/errors.ts";
+import { describeModel } from "./describe-model.ts";
+import type { Device } from "./device/device.ts";
 import type { EngineConfig } from "./engine-config.ts";
-import { AttentionCores } from "./execute/attention-core.ts";
-import { ChainExecutor } from "./execute/chain-executor.ts";
 import type { Executor, Needs } from "./execute/executor.ts";
 import { OpaqueExecutor } from "./execute/opaque-executor.ts";
-import { loadablePlan, sharesRuns, type LoadablePlan } from "./execute/ready-plan.ts";
 import { RoutedExecutor } from "./execute/routed-executor.ts";
 import type { SessionSource } from "./execute/segment-session.ts";
-import { describeModel } from "./describe-model.ts";
+import type { ChainFacts, ChainRunner, PreparedChains } from "./runners/chain-runner.ts";
+import { placement } from "./runners/cuda-placement.ts";
+import { HostRunner } from "./runners/host-runner.ts";
+import { WebgpuRunner } from "./runners/webgpu-runner.ts";
 import type { ScheduledModel } from "./sequence.ts";
 import { verifyBlobs } from "./verify-blobs.ts";
 
@@ -72,20 +74,19 @@ class ModelSet {
   readonly executor = new RoutedExecutor(new Map());
   readonly #source: BlockSource;
   readonly #config: EngineConfig;
-  readonly #from: SessionSource;
-  readonly #cores: AttentionCores;
+  readonly #host: HostRunner;
+  /** null: everything runs on the host. */
+  readonly #device: ChainRunner | null;
   /** Served ones, and those that were when their sequences began. */
   #chains: ReadonlyMap<string, Chain> = new Map();
   #served: ReadonlySet<string> = new Set();
-  #plan: LoadablePlan | null = null;
-  #shared: ChainExecutor | null = null;
   #opaque: ReadonlyMap<string, OpaqueExecutor> = new Map();
 
   constructor(source: BlockSource, config: EngineConfig) {
     this.#source = source;
     this.#config = config;
-    this.#from = { source, threads: config.threads, maxBatchTokens: config.maxBatchTokens, solo: config.solo };
-    this.#cores = new AttentionCores(config.threads);
+    this.#host = hostRunner(source, config, ["cpu"]);
+    this.#device = deviceRunner(source, config);
   }
 
   async prepare(names: readonly string[], live: () => ReadonlySet<string>): Promise<NextModels> {
@@ -99,47 +100,94 @@ class ModelSet {
     const chains = new Map([...this.#chains].filter(([key]) => stay.has(key)));
     for (const chain of served) chains.set(chain.key, chain);
 
-    const refined = await refineChains([...chains.values()].filter(isBlockChain), this.#source);
-    const plan = await loadablePlan(planChains(refined.chains), {
-      cores: this.#cores,
-      known: this.#plan?.sessions.sessions ?? [],
-      from: this.#from,
-    });
+    const { onHost, onDevice, reasons } = await this.#divide([...chains.values()]);
+    const host = await this.#host.prepare(onHost);
+    const device = onDevice.length === 0 ? null : await this.#device!.prepare(onDevice);
+    const runs = (chain: Chain): PreparedChains => (device && onDevice.includes(chain as BlockChain) ? device : host);
+    const from = sessionSource(this.#source, this.#config);
     const opaque = new Map(
       [...chains.values()]
         .filter((chain): chain is OpaqueChain => !isBlockChain(chain))
-        .map((chain) => [chain.key, this.#opaque.get(chain.key) ?? new OpaqueExecutor(chain, this.#from)]),
+        .map((chain) => [chain.key, this.#opaque.get(chain.key) ?? new OpaqueExecutor(chain, from)]),
     );
-    const needs: Needs = new Map([...plan.needs, ...[...opaque.values()].flatMap((one) => [...one.needs])]);
-    const models = served.map((chain) => describeModel(chain, { config: this.#config, ...facts(chain, plan, needs) }));
+    const needs: Needs = new Map([
+      ...host.needs,
+      ...(device?.needs ?? []),
+      ...[...opaque.values()].flatMap((one) => [...one.needs]),
+    ]);
+    const models = served.map((chain) => {
+      const weightBytes = needs.get(chain.key)!.reduce((sum, { bytes }) => sum + bytes, 0);
+      const facts = isBlockChain(chain) ? runs(chain).facts(chain) : OPAQUE;
+      const hostReason = reasons.get(chain.key);
+      const described = describeModel(chain, { config: this.#config, weightBytes, ...facts });
+      return hostReason === undefined ? described : { ...described, hostReason };
+    });
     const commit = async (): Promise<void> => {
       this.#served = new Set(served.map(({ key }) => key));
       this.#chains = chains;
-      this.#plan = plan;
       this.#opaque = opaque;
-      await this.#shared?.adopt(plan);
-      this.#shared ??= new ChainExecutor(plan);
-      const shared = this.#shared;
-      this.executor.adopt(new Map([...chains.keys()].map((key) => [key, opaque.get(key) ?? shared])));
+      const executors = new Map<PreparedChains | null, Executor>([[host, await host.commit()]]);
+      if (device) executors.set(device, await device.commit());
+      const of = (chain: Chain): Executor => opaque.get(chain.key) ?? executors.get(runs(chain))!;
+      this.executor.adopt(new Map([...chains].map(([key, chain]) => [key, of(chain)])));
     };
     return { models, needs, commit };
   }
+
+  /** Error: model_unsupported where a device was asked for by name and cannot run one of the models. */
+  async #divide(chains: Chain[]): Promise<Divided> {
+    const divided: Divided = { onHost: [], onDevice: [], reasons: new Map() };
+    for (const chain of chains) {
+      if (!this.#device) {
+        if (isBlockChain(chain)) divided.onHost.push(chain);
+        continue;
+      }
+      const reason = isBlockChain(chain) ? await this.#device.obstacle(chain) : "it is not taken apart into blocks";
+      if (reason !== null && this.#config.deviceStrict) throw notOnDevice(chain, this.#config.device, reason);
+      if (reason !== null) divided.reasons.set(chain.key, reason);
+      if (isBlockChain(chain)) divided[reason === null ? "onDevice" : "onHost"].push(chain);
+    }
+    return divided;
+  }
+}
+
+interface Divided {
+  onHost: BlockChain[];
+  onDevice: BlockChain[];
+  /** Key → why a model is not on the device. */
+  reasons: Map<string, string>;
+}
+
+const OPAQUE: ChainFacts = { speculates: false, stretches: [] };
+
+function deviceRunner(source: BlockSource, config: EngineConfig): ChainRunner | null {
+  if (config.device === "cpu") return null;
+  if (config.device === "webgpu") return new WebgpuRunner(source, config.maxBatchTokens);
+  return hostRunner(source, config, config.device.split(",") as Device[]);
+}
+
+function hostRunner(source: BlockSource, config: EngineConfig, devices: Device[]): HostRunner {
+  const { threads, maxBatchTokens, solo } = config;
+  const onHost = devices[0] === "cpu";
+  const from = (plan: Plan) => ({
+    threads,
+    maxBatchTokens,
+    solo: onHost ? solo : ("off" as const),
+    ...placement(plan, devices),
+  });
+  return new HostRunner(source, { from, threads });
+}
+
+function sessionSource(source: BlockSource, { threads, maxBatchTokens, solo }: EngineConfig): SessionSource {
+  return { source, threads, maxBatchTokens, solo };
+}
+
+function notOnDevice({ name }: Chain, device: string, reason: string): BlockllmError {
+  return new BlockllmError("model_unsupported", `${name} cannot run on ${device}: ${reason}`, {
+    hint: "--device auto serves it on the CPU, or leave it out with --models",
+  });
 }
 
 function isBlockChain(chain: Chain): chain is BlockChain {
   return chain.kind === "blocks";
-}
-
-function facts(
-  chain: Chain,
-  plan: LoadablePlan,
-  needs: Needs,
-): Pick<ScheduledModel, "speculates" | "stretches"> & { weightBytes: number } {
-  const weightBytes = needs.get(chain.key)!.reduce((sum, { bytes }) => sum + bytes, 0);
-  if (!isBlockChain(chain)) return { weightBytes, speculates: false, stretches: [] };
-  return {
-    weightBytes,
-    speculates: sharesRuns(plan, chain.key),
-    stretches: plan.stretches[plan.chainOf.get(chain.key)!]!,
-  };
 }

@@ -12,6 +12,8 @@ export interface ServedModel {
   vocabSize: number;
   endTokens: number[];
   document: ModelDocument;
+  /** Why it runs on the CPU where other models run on a device. */
+  hostReason?: string;
 }
 
 export interface EngineRequest {

@@ -2,6 +2,7 @@ import type { Stretch } from "../chain/stretches.ts";
 import { DEFAULT_POLICY, type EngineRequest, type ServedModel, type TenantPolicy } from "./request.ts";
 import { rankOf } from "./schedule/priority.ts";
 import { Sampler } from "./execute/sampler.ts";
+import { capacityFor } from "./kv/capacity.ts";
 import type { PageClaim } from "./kv/page-ledger.ts";
 import { prefixKeys, prefixOwner, type PrefixOwner } from "./kv/prefix-keys.ts";
 import { DraftLength } from "./speculate/draft-length.ts";
@@ -84,8 +85,9 @@ export class Sequence {
 
   /** Pages for its first `tokens` tokens. */
   claimFor(tokens: number): PageClaim {
-    const { bytesPerToken, leadTokens } = this.model;
-    return { holder: this.id, tokens: tokens + leadTokens, bytesPerToken };
+    const { bytesPerToken, leadTokens, byCapacity } = this.model;
+    const rows = byCapacity ? capacityFor(tokens) : tokens;
+    return { holder: this.id, tokens: rows + leadTokens, bytesPerToken };
   }
 
   /** When its turn should have come, ms since 1970: what must be done soon goes before what has just come. */
@@ -111,4 +113,6 @@ export interface ScheduledModel extends ServedModel {
   speculates: boolean;
   /** What is kept of its prompts, cut where models go different ways (chain/stretches.ts); empty: nothing. */
   stretches: readonly Stretch[];
+  /** Its caches come in capacities (kv/capacity.ts), not page by page. */
+  byCapacity?: boolean;
 }

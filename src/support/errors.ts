@@ -75,6 +75,7 @@ export const ERRORS = {
   scenario_invalid: { exit: 2, status: 400 },
   server_unreachable: { exit: 1, status: 502 },
   device_unavailable: { exit: 2, status: 503 },
+  device_lost: { exit: 1, status: 503 },
   engine_failed: { exit: 1, status: 500 },
 } as const satisfies Record<string, { exit: number; status: number }>;
 

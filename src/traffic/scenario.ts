@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { z } from "zod";
-import type { EngineConfig } from "../engine/engine-config.ts";
+import type { EngineKnobs } from "../engine/engine-client.ts";
 import { BlockllmError } from "../support/errors.ts";
 import { reasonOf } from "../support/reason.ts";
 import { BUILT_IN_SCENARIOS } from "./built-in-scenarios.ts";
@@ -130,7 +130,7 @@ function isOrdered(distribution: LengthDistribution): boolean {
 }
 
 /** What a scenario asks of engines that the measurement starts itself. */
-export function engineOptions({ engine }: Scenario): Partial<EngineConfig> {
+export function engineOptions({ engine }: Scenario): EngineKnobs {
   const given = {
     threads: engine.threads,
     kvMemoryBytes: engine.kv_memory,
@@ -140,5 +140,5 @@ export function engineOptions({ engine }: Scenario): Partial<EngineConfig> {
     speculate: engine.speculate,
     prefixCache: engine.prefix_cache,
   };
-  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as Partial<EngineConfig>;
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as EngineKnobs;
 }

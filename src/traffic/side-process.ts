@@ -1,6 +1,6 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
-import { scriptBeside } from "../engine/engine-client.ts";
+import { scriptBeside } from "../support/script-beside.ts";
 import { unpackError } from "../engine/engine-messages.ts";
 import type { Load } from "./run-load.ts";
 import type { FromSide, ToSide } from "./side-messages.ts";

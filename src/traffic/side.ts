@@ -1,11 +1,11 @@
-import type { EngineConfig } from "../engine/engine-config.ts";
+import type { EngineKnobs } from "../engine/engine-client.ts";
 import type { PeerName } from "./peers/installed-peer.ts";
 
 /** What a measurement is taken of; plain data, because each side runs in a process of its own. */
 export type Side =
-  | { kind: "engine"; repository: string; models: string[] | "all"; engine: Partial<EngineConfig> }
+  | { kind: "engine"; repository: string; models: string[] | "all"; engine: EngineKnobs }
   /** One deployment per model: a whole-model session each. `folder` has the model's own file. */
-  | { kind: "per-model"; repository: string; models: { name: string; folder: string }[]; engine: Partial<EngineConfig> }
+  | { kind: "per-model"; repository: string; models: { name: string; folder: string }[]; engine: EngineKnobs }
   /** Another runtime, one model each. `entry` is where its package is installed. */
   | {
       kind: "peer";

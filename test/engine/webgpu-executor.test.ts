@@ -1,10 +1,12 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import type { BlockChain } from "../../src/chain/chain.ts";
-import { planChains } from "../../src/chain/plan.ts";
+import { planChains, type Plan } from "../../src/chain/plan.ts";
 import { resolveChain } from "../../src/chain/resolve-chain.ts";
 import { ChainExecutor } from "../../src/engine/execute/chain-executor.ts";
+import { SessionPool } from "../../src/engine/execute/session-pool.ts";
 import type { Executor } from "../../src/engine/execute/executor.ts";
-import { WebgpuExecutor } from "../../src/engine/execute/webgpu/webgpu-executor.ts";
+import type { WebgpuExecutor } from "../../src/engine/execute/webgpu/webgpu-executor.ts";
+import { WebgpuRunner } from "../../src/engine/runners/webgpu-runner.ts";
 import { describeExecutor } from "./executor.conformance.ts";
 import { temporaryRepository, type TemporaryRepository } from "./temporary-repository.ts";
 import { TINY, type TinyModel } from "./tiny-model.ts";
@@ -30,11 +32,17 @@ async function planOf(source: TemporaryRepository, names: string[]) {
   );
 }
 
+async function onDevice({ repository }: TemporaryRepository, plan: Plan): Promise<WebgpuExecutor> {
+  const prepared = await new WebgpuRunner(repository, 256).prepare(plan.chains.map(({ chain }) => chain));
+  for (const sessions of prepared.needs.values()) for (const session of sessions) await session.load();
+  return (await prepared.commit()) as WebgpuExecutor;
+}
+
 describe.skipIf(missing !== null)("on a WebGPU device", () => {
   describeExecutor("a plan of chains", async () => {
     const source = await temporaryRepository(MODELS.slice(0, 2));
     const plan = await planOf(source, ["one", "other"]);
-    const executor = await WebgpuExecutor.load(plan, source.repository);
+    const executor = await onDevice(source, plan);
     const models = plan.chains.map(({ chain }) => chain.key) as [string, string];
     const close = async (): Promise<void> => {
       await executor.close();
@@ -54,8 +62,9 @@ describe.skipIf(missing !== null)("on a WebGPU device", () => {
       source = await temporaryRepository(MODELS);
       const plan = await planOf(source, names);
       keys = new Map(plan.chains.map(({ chain }) => [chain.name, chain.key]));
-      device = await WebgpuExecutor.load(plan, source.repository);
-      host = await ChainExecutor.load(plan, source.repository, { threads: 1 });
+      device = await onDevice(source, plan);
+      const sessions = await SessionPool.load(plan.segments, source.repository, 1);
+      host = await ChainExecutor.over(plan, source.repository, { sessions, threads: 1 });
     });
     afterAll(async () => {
       await device.close();

@@ -2,7 +2,9 @@ import { engineConfig } from "../../engine/engine-config.ts";
 import { startEngine } from "../../engine/engine-client.ts";
 import { openRepository } from "../../store/open-repository.ts";
 import { loadTextModels } from "../../text/load-text-model.ts";
+import type { DeviceWish } from "../../engine/device/device.ts";
 import { defineCommand } from "../command.ts";
+import { DEVICE_OPTION, noteDevice } from "../device-option.ts";
 import { type Completion, completeOnce } from "../complete-once.ts";
 import { oneOf, realNumber, tokenIds, wholeNumber } from "../parse-values.ts";
 import { encodeChosenPrompt, type PromptOptions } from "../prompt.ts";
@@ -15,6 +17,7 @@ interface GenerateOptions extends PromptOptions {
   seed?: number;
   stop?: string;
   logprobs?: number;
+  device?: DeviceWish;
   speculate?: "auto" | "off";
 }
 
@@ -48,6 +51,7 @@ export const generateCommand = defineCommand<GenerateOptions, Completion | undef
       help: "log-probability of each token, and of so many likeliest ones",
       parse: wholeNumber("--logprobs", 0, 20),
     },
+    DEVICE_OPTION,
     {
       flags: "--speculate <when>",
       help: `auto: guess repeated text ahead where that is measured to pay; off (default: ${engineConfig().speculate})`,
@@ -67,8 +71,10 @@ export const generateCommand = defineCommand<GenerateOptions, Completion | undef
       repository: context.repositoryPath,
       models: [canonicalName],
       signal: context.signal,
+      ...(options.device === undefined ? {} : { device: options.device }),
       ...(options.speculate === undefined ? {} : { speculate: options.speculate }),
     });
+    noteDevice(engine, context.progress);
     try {
       const completion = await completeOnce(engine, {
         model: engine.models[0]!,

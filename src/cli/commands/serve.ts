@@ -8,8 +8,10 @@ import { readTenants } from "../../server/tenants/tenants-file.ts";
 import { openRepository } from "../../store/open-repository.ts";
 import { createLog, type Log } from "../../support/log.ts";
 import { loadTextModels } from "../../text/load-text-model.ts";
+import type { DeviceWish } from "../../engine/device/device.ts";
 import { defineCommand } from "../command.ts";
 import type { CommandContext } from "../context.ts";
+import { DEVICE_OPTION, noteDevice } from "../device-option.ts";
 import { formatBytes, formatCount, formatDuration } from "../output/format.ts";
 import { renderJson } from "../output/json.ts";
 import { type Reloadable, reloadOnHangup } from "../reload.ts";
@@ -27,6 +29,7 @@ interface ServeOptions {
   kvMemory?: number | "auto";
   maxBatchTokens?: number;
   maxQueue?: number;
+  device?: DeviceWish;
   speculate?: "auto" | "off";
   solo?: "auto" | "off";
   prefixCache?: "on" | "off";
@@ -56,6 +59,7 @@ export const serveCommand = defineCommand<ServeOptions, void>({
       help: `0: any free one (default: ${DEFAULT_PORT})`,
       parse: wholeNumber("--port", 0, 65_535),
     },
+    DEVICE_OPTION,
     {
       flags: "--memory <size>",
       help: "for weights, activations, keys and values together (default: a share of what is free at start)",
@@ -114,6 +118,7 @@ async function loadEngine(context: CommandContext, options: ServeOptions): Promi
     repository: repositoryPath,
     models: options.models ?? "all",
     signal,
+    ...(options.device === undefined ? {} : { device: options.device }),
     ...(options.memory === undefined ? {} : { memoryBytes: options.memory }),
     ...(options.kvMemory === undefined || options.kvMemory === "auto" ? {} : { kvMemoryBytes: options.kvMemory }),
     ...(options.maxBatchTokens === undefined ? {} : { maxBatchTokens: options.maxBatchTokens }),
@@ -127,6 +132,7 @@ async function loadEngine(context: CommandContext, options: ServeOptions): Promi
   progress.succeed(
     `loaded ${formatCount(engine.models.length, "model")}, ${formatBytes(stats.weightBytes)} of weights, in ${took}`,
   );
+  noteDevice(engine, progress);
   progress.note(describeMemory(stats, options.memory === undefined));
   return engine;
 }

@@ -8,7 +8,9 @@ import type { Repository, StoredModel } from "../../store/repository.ts";
 import { BlockllmError } from "../../support/errors.ts";
 import { loadTextModel } from "../../text/load-text-model.ts";
 import { encodePrompt, type TextModel } from "../../text/text-model.ts";
+import type { DeviceWish } from "../../engine/device/device.ts";
 import { defineCommand } from "../command.ts";
+import { DEVICE_OPTION } from "../device-option.ts";
 import { printVerification } from "../output/verification.ts";
 import { calibrationFiles, realNumber, tokenIds } from "../parse-values.ts";
 import { readPromptFile } from "../prompt.ts";
@@ -20,6 +22,7 @@ interface VerifyOptions {
   calibration?: CalibrationFile[];
   maxKl?: number;
   minTop1?: number;
+  device?: DeviceWish;
 }
 
 export interface Verified extends Verification {
@@ -51,6 +54,7 @@ export const verifyCommand = defineCommand<VerifyOptions, Verified>({
       help: "exit with 3 when fewer positions keep their likeliest token",
       parse: realNumber("--min-top1", 0, 1),
     },
+    DEVICE_OPTION,
   ],
   examples: [
     "blockllm verify support",
@@ -66,6 +70,7 @@ export const verifyCommand = defineCommand<VerifyOptions, Verified>({
       signal,
       ...(options.against === undefined ? {} : { against: options.against }),
       ...(prompts === undefined ? {} : { prompts }),
+      ...(options.device === undefined ? {} : { device: options.device }),
     });
     progress.update(`comparing ${name} with itself as it was split`);
     const asked = await chooseQuestions(repository, model, { files: options.calibration, prompts });

@@ -8,6 +8,7 @@ export function printVerification(verification: Verified): string {
   const { drift, gate } = verification;
   return renderFacts([
     ["model", verification.model],
+    ["device", verification.device],
     ["against", verification.against],
     ["largest logit difference", describeDifference(verification)],
     ["KL divergence", `${formatNumber(verification.kl)} nats`],

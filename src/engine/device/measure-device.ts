@@ -81,7 +81,7 @@ async function attend(): Promise<void> {
   const tensors = await DeviceTensors.open();
   const cores = new DeviceCores(tensors);
   await cores.open(CORE);
-  await chunkRows([CORE], cores, tensors);
+  await chunkRows(CORE, cores, tensors);
   await cores.close();
   await tensors.close();
 }

@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { scriptBeside } from "../engine-client.ts";
+import { scriptBeside } from "../../support/script-beside.ts";
 import type { Device } from "./device.ts";
 
 export type DeviceTest =

@@ -36,10 +36,14 @@ export async function withRebuiltWeights(
  */
 export async function openSession(
   model: OnnxModel,
-  { folder, threads, mostInside = MOST_INSIDE_BYTES }: { folder: string; threads: number; mostInside?: number },
+  {
+    folder,
+    threads,
+    options = runtimeOptions(threads, folder),
+    mostInside = MOST_INSIDE_BYTES,
+  }: { folder: string; threads: number; options?: InferenceSession.SessionOptions; mostInside?: number },
 ): Promise<InferenceSession> {
   const inside = [...model.graph.initializers.values()].filter(({ data }) => data.kind === "bytes");
-  const options = runtimeOptions(threads, folder);
   if (inside.reduce((sum, tensor) => sum + storedBytes(tensor), 0) <= mostInside)
     return await InferenceSession.create(writeModel(model, weightPlace), options);
   const externalData: { path: string; data: Uint8Array }[] = [];

@@ -18,6 +18,16 @@ export interface SessionSource {
   maxBatchTokens: number;
   /** Whether chains may get a session of their own for decoding alone (solo-sessions.ts). */
   solo?: "auto" | "off";
+  /** Where a segment is to lie; default: this machine's memory, computed by its processor. */
+  placed?: (segment: Segment) => SessionPlace;
+}
+
+export interface SessionPlace {
+  /** Part of the session's key. */
+  name: string;
+  options(folder?: string): InferenceSession.SessionOptions;
+  /** Are rows known not to depend on the rows beside them? null: as on the CPU. */
+  rowInvariant: boolean | null;
 }
 
 /** The session of one segment. Weights are mapped from the repository's blobs, never read into JavaScript. */
@@ -28,12 +38,14 @@ export class SegmentSession implements Loadable {
   readonly rowInvariant: boolean;
   readonly #segment: Segment;
   readonly #from: SessionSource;
+  readonly #place: SessionPlace | null;
   #session: InferenceSession | null = null;
 
   private constructor(segment: Segment, from: SessionSource, rowInvariant: boolean) {
-    this.key = segmentKey(segment);
+    this.#place = from.placed?.(segment) ?? null;
+    this.key = this.#place ? `${this.#place.name} ${segmentKey(segment)}` : segmentKey(segment);
     this.bytes = sessionBytes(segment, from.maxBatchTokens);
-    this.rowInvariant = rowInvariant;
+    this.rowInvariant = this.#place?.rowInvariant ?? rowInvariant;
     this.#segment = segment;
     this.#from = from;
   }
@@ -50,7 +62,7 @@ export class SegmentSession implements Loadable {
 
   async load(): Promise<void> {
     try {
-      this.#session ??= await createSession(this.#segment, this.#from);
+      this.#session ??= await createSession(this.#segment, { ...this.#from, place: this.#place });
     } catch (cause) {
       throw cause instanceof BlockllmError ? cause : cannotLoad(this.#segment, cause);
     }
@@ -74,14 +86,19 @@ export function segmentKey({ parts, adapters }: Segment): string {
 }
 
 /** A part that nothing is done to loads as the file it is; a model made in memory finds its weights in the same folder. */
-async function createSession(segment: Segment, { source, threads }: SessionSource): Promise<InferenceSession> {
+async function createSession(
+  segment: Segment,
+  { source, threads, place }: SessionSource & { place: SessionPlace | null },
+): Promise<InferenceSession> {
+  const options = (within?: string): InferenceSession.SessionOptions =>
+    place?.options(within) ?? runtimeOptions(threads, within);
   const { model: read, plain, folder } = await readSegment(segment, source);
   const model = packProjections(read);
   if (plain.length === 1 && model === plain[0] && segment.parts[0]!.cut === undefined) {
     const path = source.blobs.path(segment.parts[0]!.graph);
-    return await InferenceSession.create(path, runtimeOptions(threads));
+    return await InferenceSession.create(path, options());
   }
-  return await openSession(model, { folder, threads });
+  return await openSession(model, { folder, threads, options: options(folder) });
 }
 
 export function cannotLoad(segment: Segment, cause: unknown): BlockllmError {

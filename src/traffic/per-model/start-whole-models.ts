@@ -1,6 +1,7 @@
 import type { EngineConfig } from "../../engine/engine-config.ts";
 import { engineConfig } from "../../engine/engine-config.ts";
-import { type EngineClient, scriptBeside, startEngineThread } from "../../engine/engine-client.ts";
+import { type EngineClient, startEngineThread } from "../../engine/engine-client.ts";
+import { scriptBeside } from "../../support/script-beside.ts";
 import type { Side } from "../side.ts";
 
 /** What whole-models-worker.ts is started with. */

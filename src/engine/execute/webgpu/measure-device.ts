@@ -4,8 +4,8 @@ import { ADAPTER_INPUT } from "../../../chain/attach-factors.ts";
 import type { Segment } from "../../../chain/plan.ts";
 import { BlockllmError } from "../../../support/errors.ts";
 import { SeededRandom } from "../random.ts";
-import { coreKey, type DeviceCores } from "./device-cores.ts";
-import type { DeviceSegments } from "./device-segments.ts";
+import type { DeviceCores } from "./device-cores.ts";
+import type { DeviceSession } from "./device-session.ts";
 import type { DeviceTensors } from "./device-tensors.ts";
 import { hostAttention } from "./host-attention.ts";
 import { KvSlab } from "./kv-slab.ts";
@@ -17,30 +17,20 @@ const LARGEST_ERROR = 1e-3;
 
 /**
  * How many query rows of a prompt one call may take. The kernel for 32 rows and more is wrong, without any error, where
- * subgroups are narrow (SwiftShader: four lanes), so every geometry is computed once and compared before it is used.
+ * subgroups are narrow (SwiftShader: four lanes), so every kind of core is computed and compared before it is used.
  * Error: device_unavailable where no number of rows gives the right attention.
  */
-export async function chunkRows(
-  cores: readonly CoreSpec[],
-  device: DeviceCores,
-  tensors: DeviceTensors,
-): Promise<number> {
-  let rows = CHUNK_ROWS[0]!;
-  for (const core of new Map(cores.map((one) => [coreKey(one), one])).values()) {
-    const errors: number[] = [];
-    while ((errors[0] = await attentionError(core, rows, { device, tensors })) > LARGEST_ERROR) {
-      const fewer = CHUNK_ROWS[CHUNK_ROWS.indexOf(rows) + 1];
-      if (fewer === undefined) {
-        throw new BlockllmError(
-          "device_unavailable",
-          `Attention on the WebGPU device is wrong by ${errors[0].toPrecision(2)}, the limit is ${LARGEST_ERROR}`,
-          { hint: "--device cpu" },
-        );
-      }
-      rows = fewer;
-    }
+export async function chunkRows(core: CoreSpec, device: DeviceCores, tensors: DeviceTensors): Promise<number> {
+  let error = 0;
+  for (const rows of CHUNK_ROWS) {
+    error = await attentionError(core, rows, { device, tensors });
+    if (error <= LARGEST_ERROR) return rows;
   }
-  return rows;
+  throw new BlockllmError(
+    "device_unavailable",
+    `attention on the WebGPU device is off by ${error.toPrecision(2)}, the limit is ${LARGEST_ERROR}`,
+    { hint: "--device cpu" },
+  );
 }
 
 /** Largest difference between device and host over a past and a chunk behind it. */
@@ -87,38 +77,24 @@ async function attentionError(
 /** Row counts that take different kernels: one row, few, a tile, more than a tile. */
 const COMPARED_ROWS = [2, 5, 16, 33, 64];
 
-/**
- * Per segment: does a row get the same bits whatever rows are beside it? Which kernel multiplies depends on the number
- * of rows and on the device, so it is measured, once for all segments of equal shapes.
- */
-export async function isRowInvariantOn(
-  segments: readonly Segment[],
-  sessions: DeviceSegments,
-  tensors: DeviceTensors,
-): Promise<boolean[]> {
-  const known = new Map<string, boolean>();
-  const answers: boolean[] = [];
-  for (const segment of segments) {
-    const shape = JSON.stringify([
-      segment.inputs,
-      segment.outputs,
-      segment.adapters.length,
-      segment.parts.map((part) => part.tensors.map(({ name, dtype, dims }) => [name, dtype, dims])),
-    ]);
-    const answer = known.get(shape) ?? (await measureSegment(segment, sessions, tensors));
-    known.set(shape, answer);
-    answers.push(answer);
-  }
-  return answers;
+/** Equal for segments whose kernels are chosen alike: the same operands in everything but their values. */
+export function shapeKey({ inputs, outputs, adapters, parts }: Segment): string {
+  const tensors = parts.map((part) => part.tensors.map(({ name, dtype, dims }) => [name, dtype, dims]));
+  return JSON.stringify([inputs, outputs, adapters.length, tensors]);
 }
 
-async function measureSegment(segment: Segment, sessions: DeviceSegments, tensors: DeviceTensors): Promise<boolean> {
+/**
+ * Does a row get the same bits whatever rows are beside it? Which kernel multiplies depends on the number of rows and
+ * on the device, so it is measured.
+ */
+export async function isRowInvariantOn(session: DeviceSession, tensors: DeviceTensors): Promise<boolean> {
+  const { inputs, outputs: ports, adapters } = session.segment;
   const run = async (rows: number): Promise<Float32Array[]> => {
-    const feeds = Object.fromEntries(segment.inputs.map((port) => [port.name, lastRowSame(port, rows)]));
-    if (segment.adapters.length > 0) feeds[ADAPTER_INPUT] = new Tensor("int64", new BigInt64Array(rows), [1, rows]);
-    const outputs = await sessions.run(segment.id, feeds);
+    const feeds = Object.fromEntries(inputs.map((port) => [port.name, lastRowSame(port, rows)]));
+    if (adapters.length > 0) feeds[ADAPTER_INPUT] = new Tensor("int64", new BigInt64Array(rows), [1, rows]);
+    const outputs = await session.run(feeds);
     const last: Float32Array[] = [];
-    for (const { name, width } of segment.outputs) {
+    for (const { name, width } of ports) {
       const tensor = outputs[name]!;
       const values = tensor.location === "cpu" ? (tensor.data as Float32Array) : await tensors.download(tensor);
       last.push(values.slice(-width));

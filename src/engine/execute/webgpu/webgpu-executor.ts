@@ -1,30 +1,43 @@
 import { Tensor } from "onnxruntime-node";
 import type { CoreSpec, Port, RotarySpec } from "../../../blocks/block.ts";
 import { ADAPTER_INPUT } from "../../../chain/attach-factors.ts";
+import { keyValueBytesPerToken } from "../../../chain/chain.ts";
 import type { Plan, Segment } from "../../../chain/plan.ts";
-import type { BlockSource } from "../../../chain/resolve-chain.ts";
 import type { RotaryTable } from "../../../chain/rotary-rows.ts";
 import { capacityFor } from "../../kv/capacity.ts";
-import { layOutBatch, rankChains } from "../batch-layout.ts";
+import { layOutBatch } from "../batch-layout.ts";
 import type { BatchItem, Executor, Needs } from "../executor.ts";
 import { RotaryBatch } from "../rotary-batch.ts";
-import { readRotaryTables } from "../rotary-tables.ts";
 import { gatherRows, joinRanges, type RowRange } from "../row-store.ts";
 import { adapterRows, handOutLogits, singleRows, standingBefore, type Standing } from "../standing.ts";
-import { walkStages, type WalkStage } from "../walk-stages.ts";
-import { coreKey, DeviceCores } from "./device-cores.ts";
+import type { WalkStage } from "../walk-stages.ts";
+import { coreKey } from "./device-cores.ts";
+import { deviceLost, outOfDeviceMemory, saysDeviceLost } from "./device-errors.ts";
 import { DeviceRows } from "./device-rows.ts";
-import { DeviceSegments } from "./device-segments.ts";
-import { DeviceTensors } from "./device-tensors.ts";
+import type { DeviceSession } from "./device-session.ts";
 import { KvPool, type KvPlace } from "./kv-pool.ts";
-import { chunkRows, isRowInvariantOn } from "./measure-device.ts";
+import type { WebgpuDevice } from "./webgpu-device.ts";
 
 interface DeviceSequence {
-  chain: number;
+  model: string;
   pool: KvPool;
+  bytesPerToken: number;
   /** null until its first tokens come. */
   place: KvPlace | null;
   tokens: number;
+}
+
+/** A plan with what running it on the device needs. */
+export interface DevicePlan {
+  plan: Plan;
+  stages: WalkStage[];
+  /** By the segments' ids. */
+  sessions: readonly DeviceSession[];
+  needs: Needs;
+  /** Model key → its chain. */
+  chainOf: ReadonlyMap<string, number>;
+  rank: number[];
+  tables: ReadonlyMap<RotarySpec, RotaryTable>;
 }
 
 interface StepRows {
@@ -35,63 +48,37 @@ interface StepRows {
   logits: Float32Array[];
 }
 
-interface Loaded {
-  stages: WalkStage[];
-  tables: ReadonlyMap<RotarySpec, RotaryTable>;
-  tensors: DeviceTensors;
-  cores: DeviceCores;
-  segments: DeviceSegments;
-  chunkRows: number;
-  rowInvariant: readonly boolean[];
-}
-
 /**
  * The chain executor for a WebGPU device: weights, rows between segments, keys and values stay on it. Token ids,
  * positions and angles go up, logits come down. It walks the same stages over the same flat batch as on the CPU.
  */
 export class WebgpuExecutor implements Executor {
-  /** All of it is loaded from the start. */
-  readonly needs: Needs = new Map();
-  readonly #plan: Plan;
-  readonly #loaded: Loaded;
-  readonly #rank: number[];
-  readonly #chainOfModel: ReadonlyMap<string, number>;
+  readonly #device: WebgpuDevice;
+  #ready: DevicePlan;
   readonly #pools = new Map<string, KvPool>();
-  readonly #poolOfChain: KvPool[];
   readonly #sequences = new Map<number, DeviceSequence>();
+  #lost = false;
 
-  private constructor(plan: Plan, loaded: Loaded) {
-    this.#plan = plan;
-    this.#loaded = loaded;
-    this.#rank = rankChains(plan.chains);
-    this.#chainOfModel = new Map(plan.chains.map(({ chain }, index) => [chain.key, index]));
-    this.#poolOfChain = plan.chains.map(({ chain }) => this.#poolFor(chain.cores));
+  constructor(device: WebgpuDevice, ready: DevicePlan) {
+    this.#device = device;
+    this.#ready = ready;
   }
 
-  /** Loads every segment once. Errors: blob_missing, repository_invalid, model_unsupported, device_unavailable. */
-  static async load(plan: Plan, source: BlockSource): Promise<WebgpuExecutor> {
-    const stages = walkStages(plan);
-    const tables = await readRotaryTables(stages, source);
-    const tensors = await DeviceTensors.open();
-    const cores = new DeviceCores(tensors);
-    const distinct = plan.chains.flatMap(({ chain }) => chain.cores);
-    for (const core of distinct) await cores.open(core);
-    const segments = await DeviceSegments.load(plan.segments, source);
-    return new WebgpuExecutor(plan, {
-      stages,
-      tables,
-      tensors,
-      cores,
-      segments,
-      chunkRows: await chunkRows(distinct, cores, tensors),
-      rowInvariant: await isRowInvariantOn(plan.segments, segments, tensors),
-    });
+  get needs(): Needs {
+    return this.#ready.needs;
+  }
+
+  /** Goes on by another plan, between two batches. It must have the models of all sequences; their caches stay. */
+  adopt(ready: DevicePlan): void {
+    this.#ready = ready;
   }
 
   open(sequence: number, { model }: { model: string; maxTokens: number }): void {
-    const chain = this.#chainOfModel.get(model);
+    const chain = this.#ready.chainOf.get(model);
     if (chain === undefined) throw new Error(`No chain of the plan is called ${model}`);
-    this.#sequences.set(sequence, { chain, pool: this.#poolOfChain[chain]!, place: null, tokens: 0 });
+    const planned = this.#ready.plan.chains[chain]!.chain;
+    const bytesPerToken = keyValueBytesPerToken(planned);
+    this.#sequences.set(sequence, { model, pool: this.#poolFor(planned.cores), bytesPerToken, place: null, tokens: 0 });
   }
 
   readState(): Float32Array {
@@ -108,12 +95,6 @@ export class WebgpuExecutor implements Executor {
     if (one.place) one.place.tokens = one.place.end = one.tokens;
   }
 
-  /** Do all of a model's rows share runs? */
-  sharesRuns(model: string): boolean {
-    const { walk } = this.#plan.chains[this.#chainOfModel.get(model)!]!;
-    return walk.every((step) => step.kind === "core" || this.#loaded.rowInvariant[step.segment]);
-  }
-
   release(sequence: number): void {
     const one = this.#sequences.get(sequence);
     if (one?.place) one.pool.release(one.place);
@@ -122,11 +103,8 @@ export class WebgpuExecutor implements Executor {
 
   /** Of the capacities that sequences have; `deviceBytes` has free slots too. */
   stateBytes(): number {
-    return [...this.#sequences.values()].reduce((sum, { chain, place, tokens }) => {
-      if (!place) return sum;
-      const { cores } = this.#plan.chains[chain]!.chain;
-      return sum + cores.reduce((all, core) => all + 8 * core.kvHeads * core.headSize, 0) * capacityFor(tokens);
-    }, 0);
+    const held = [...this.#sequences.values()].filter(({ place }) => place !== null);
+    return held.reduce((sum, { bytesPerToken, tokens }) => sum + bytesPerToken * capacityFor(tokens), 0);
   }
 
   /** Bytes of keys and values that are taken on the device, free slots included. */
@@ -134,19 +112,49 @@ export class WebgpuExecutor implements Executor {
     return [...this.#pools.values()].reduce((sum, { bytes }) => sum + bytes, 0);
   }
 
+  /** Error: device_lost, after which all sequences are gone; the next call opens the device anew. */
   async execute(items: BatchItem[]): Promise<Float32Array[]> {
-    const batch = layOutBatch(items, (item) => this.#sequences.get(item.sequence)!.chain, this.#rank);
+    try {
+      if (this.#lost) await this.#recover();
+      return await this.#runBatch(items);
+    } catch (error) {
+      if (this.#lost || saysDeviceLost(error) || !(await this.#device.isAlive())) {
+        this.#lost = true;
+        throw deviceLost(error);
+      }
+      throw outOfDeviceMemory(error) ?? error;
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#sequences.clear();
+    for (const pool of this.#pools.values()) pool.dispose();
+    for (const session of this.#ready.sessions) await session.unload();
+    await this.#device.close();
+  }
+
+  /** Throws if a slot of device memory is held by no sequence, or a sequence has lost its own. */
+  checkIntegrity(): void {
+    for (const pool of this.#pools.values()) {
+      const ofPool = [...this.#sequences.values()].filter((one) => one.pool === pool);
+      pool.checkIntegrity(ofPool.flatMap(({ place }) => place ?? []));
+    }
+  }
+
+  async #runBatch(items: BatchItem[]): Promise<Float32Array[]> {
+    const chainOf = (item: BatchItem): number => this.#ready.chainOf.get(this.#sequences.get(item.sequence)!.model)!;
+    const batch = layOutBatch(items, chainOf, this.#ready.rank);
     for (const pool of this.#pools.values()) await pool.compact();
     for (const item of items) await this.#makeRoom(item);
     const step: StepRows = {
-      values: new DeviceRows(batch.positions.length, this.#loaded.tensors),
+      values: new DeviceRows(batch.positions.length, this.#device.tensors),
       ids: batch.ids,
       positions: BigInt64Array.from(batch.positions, BigInt),
-      rotary: new RotaryBatch(batch.positions, this.#loaded.tables),
+      rotary: new RotaryBatch(batch.positions, this.#ready.tables),
       logits: items.map(() => new Float32Array(0)),
     };
     try {
-      for (const stage of this.#loaded.stages) {
+      for (const stage of this.#ready.stages) {
         const standing = standingBefore(stage, batch.placed);
         for (const together of this.#runsOf(stage.segment, standing))
           await this.#runSegment(stage.segment, together, step);
@@ -161,25 +169,26 @@ export class WebgpuExecutor implements Executor {
     return step.logits;
   }
 
-  async close(): Promise<void> {
-    this.#sequences.clear();
+  /** What was on the device is gone: sequences with tokens cannot go on, weights are loaded again. */
+  async #recover(): Promise<void> {
+    const gone = [...this.#sequences.values()].find(({ tokens }) => tokens > 0);
+    if (gone) throw new Error(`a sequence of ${gone.model} had its keys and values on it`);
+    const loaded = this.#ready.sessions.filter(({ isLoaded }) => isLoaded);
     for (const pool of this.#pools.values()) pool.dispose();
-    await this.#loaded.segments.close();
-    await this.#loaded.cores.close();
-    await this.#loaded.tensors.close();
-  }
-
-  /** Throws if a slot of device memory is held by no sequence, or a sequence has lost its own. */
-  checkIntegrity(): void {
-    for (const pool of this.#pools.values()) {
-      const ofPool = [...this.#sequences.values()].filter((one) => one.pool === pool);
-      pool.checkIntegrity(ofPool.flatMap(({ place }) => place ?? []));
+    this.#pools.clear();
+    for (const session of loaded) await session.unload();
+    await this.#device.reopen();
+    for (const session of loaded) await session.load();
+    for (const one of this.#sequences.values()) {
+      const { chain } = this.#ready.plan.chains[this.#ready.chainOf.get(one.model)!]!;
+      Object.assign(one, { pool: this.#poolFor(chain.cores), place: null });
     }
+    this.#lost = false;
   }
 
   #poolFor(cores: readonly CoreSpec[]): KvPool {
     const key = cores.map(({ kvHeads, headSize }) => `${kvHeads}x${headSize}`).join();
-    const pool = this.#pools.get(key) ?? new KvPool(cores, this.#loaded.tensors);
+    const pool = this.#pools.get(key) ?? new KvPool(cores, this.#device.tensors);
     this.#pools.set(key, pool);
     return pool;
   }
@@ -196,7 +205,7 @@ export class WebgpuExecutor implements Executor {
   /** All in one run; where a kernel's bits depend on the rows beside, each sequence in the runs it would have alone. */
   #runsOf(segment: Segment, standing: Standing[]): Standing[][] {
     if (standing.length === 0) return [];
-    if (this.#loaded.rowInvariant[segment.id]) return [standing];
+    if (this.#ready.sessions[segment.id]!.rowInvariant) return [standing];
     return standing.flatMap((one) => (one.placed.item.stepwise ? singleRows(one) : [one])).map((one) => [one]);
   }
 
@@ -218,14 +227,13 @@ export class WebgpuExecutor implements Executor {
     }
     if (segment.adapters.length > 0)
       feeds[ADAPTER_INPUT] = new Tensor("int64", adapterRows(standing), [1, rows.length]);
-    const outputs = await this.#loaded.segments.run(segment.id, feeds);
+    const outputs = await this.#ready.sessions[segment.id]!.run(feeds);
     for (const tensor of borrowed) tensor.dispose();
 
     for (const { name, width } of segment.outputs) {
       const tensor = outputs[name]!;
       const free = (): void => tensor.dispose();
-      const port = name === "hidden_out" ? "hidden" : name.startsWith("~") ? name : null;
-      if (port !== null) step.values.put({ port, width }, { tensor, free }, { rows, places });
+      if (name === "hidden_out") step.values.put({ port: "hidden", width }, { tensor, free }, { rows, places });
       if (name === "logits") handOutLogits(tensor.data as Float32Array, width, { standing, logits: step.logits });
     }
     if (outputs["q"]) await this.#runCores(outputs, standing, step);
@@ -238,7 +246,7 @@ export class WebgpuExecutor implements Executor {
     for (const { placed, member, rows } of standing) {
       const one = this.#sequences.get(placed.item.sequence)!;
       const position = placed.item.start + rows.start - placed.rows.start;
-      const stride = one.pool.holders(one.place!) ? 1 : this.#loaded.chunkRows;
+      const stride = one.pool.holders(one.place!) ? 1 : this.#device.chunkRows(member.core!.spec);
       for (let from = 0; from < rows.count; from += stride) {
         const count = Math.min(stride, rows.count - from);
         addCall(calls, {
@@ -275,7 +283,7 @@ export class WebgpuExecutor implements Executor {
     // A window's kernel rounds by the total: it must not follow who else is in the slab.
     const total = spec.window !== null && pool.holders(place) ? place.slab.capacity : highest;
     const { q, k, v } = outputs as { q: Tensor; k: Tensor; v: Tensor };
-    const o = await this.#loaded.cores.attend(spec, { q, k, v, layer: place.slab.layers[layer]!, rows, last, total });
+    const o = await this.#device.cores.attend(spec, { q, k, v, layer: place.slab.layers[layer]!, rows, last, total });
     const taken = holders.flatMap((holder, slot) => {
       const member = holder && memberOf.get(holder);
       if (!member) return [];

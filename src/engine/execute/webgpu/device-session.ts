@@ -1,0 +1,75 @@
+import type { InferenceSession, Tensor } from "onnxruntime-node";
+import type { Segment } from "../../../chain/plan.ts";
+import type { BlockSource } from "../../../chain/resolve-chain.ts";
+import { BlockllmError } from "../../../support/errors.ts";
+import { sessionBytes } from "../../memory/session-bytes.ts";
+import type { Loadable } from "../executor.ts";
+import { readSegment } from "../read-segment.ts";
+import { openSession } from "../rebuilt-weights.ts";
+import { cannotLoad, segmentKey } from "../segment-session.ts";
+import { outOfDeviceMemory } from "./device-errors.ts";
+import { forWebgpu } from "./for-webgpu.ts";
+import type { WebgpuDevice } from "./webgpu-device.ts";
+import { webgpuOptions } from "./webgpu-options.ts";
+
+/** Where device sessions come from. */
+export interface DeviceSource {
+  source: BlockSource;
+  device: WebgpuDevice;
+  maxBatchTokens: number;
+}
+
+/** One segment with its weights on the device. Rows stay there; only logits come down. */
+export class DeviceSession implements Loadable {
+  readonly key: string;
+  readonly bytes: number;
+  readonly segment: Segment;
+  readonly #from: DeviceSource;
+  #session: InferenceSession | null = null;
+  #rowInvariant = false;
+
+  constructor(segment: Segment, from: DeviceSource) {
+    this.key = `webgpu ${segmentKey(segment)}`;
+    this.bytes = sessionBytes(segment, from.maxBatchTokens);
+    this.segment = segment;
+    this.#from = from;
+  }
+
+  get isLoaded(): boolean {
+    return this.#session !== null;
+  }
+
+  /** May rows of several sequences go through it in one run? Known when it is loaded. */
+  get rowInvariant(): boolean {
+    return this.#rowInvariant;
+  }
+
+  async load(): Promise<void> {
+    if (this.#session) return;
+    try {
+      this.#session = await createSession(this.segment, this.#from.source);
+      this.#rowInvariant = await this.#from.device.isRowInvariant(this);
+    } catch (cause) {
+      await this.unload();
+      throw cause instanceof BlockllmError ? cause : (outOfDeviceMemory(cause) ?? cannotLoad(this.segment, cause));
+    }
+  }
+
+  async unload(): Promise<void> {
+    const session = this.#session;
+    this.#session = null;
+    await session?.release();
+  }
+
+  async run(feeds: Record<string, Tensor>): Promise<Record<string, Tensor>> {
+    if (!this.#session) throw new Error(`Segment ${this.key} is run while it is not loaded`);
+    return await this.#session.run(feeds);
+  }
+}
+
+async function createSession(segment: Segment, source: BlockSource): Promise<InferenceSession> {
+  const { model, folder } = await readSegment(segment, source);
+  const places = segment.outputs.map(({ name }) => [name, name === "logits" ? "host" : "device"] as const);
+  const options = webgpuOptions(Object.fromEntries(places), folder);
+  return await openSession(forWebgpu(model), { folder, threads: 1, options });
+}

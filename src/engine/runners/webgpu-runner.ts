@@ -1,0 +1,77 @@
+import type { BlockChain } from "../../chain/chain.ts";
+import { planChains } from "../../chain/plan.ts";
+import { refineChains } from "../../chain/refine-chains.ts";
+import type { BlockSource } from "../../chain/resolve-chain.ts";
+import { rankChains } from "../execute/batch-layout.ts";
+import { readPart } from "../execute/read-segment.ts";
+import { readRotaryTables } from "../execute/rotary-tables.ts";
+import { walkStages } from "../execute/walk-stages.ts";
+import { coreObstacle } from "../execute/webgpu/device-cores.ts";
+import { DeviceSession } from "../execute/webgpu/device-session.ts";
+import { withoutKernel } from "../execute/webgpu/for-webgpu.ts";
+import { WebgpuDevice } from "../execute/webgpu/webgpu-device.ts";
+import { WebgpuExecutor, type DevicePlan } from "../execute/webgpu/webgpu-executor.ts";
+import type { ChainRunner, PreparedChains } from "./chain-runner.ts";
+
+/** Chains on a WebGPU device. */
+export class WebgpuRunner implements ChainRunner {
+  readonly #source: BlockSource;
+  readonly #maxBatchTokens: number;
+  #device: WebgpuDevice | null = null;
+  #known: readonly DeviceSession[] = [];
+  #executor: WebgpuExecutor | null = null;
+
+  constructor(source: BlockSource, maxBatchTokens: number) {
+    this.#source = source;
+    this.#maxBatchTokens = maxBatchTokens;
+  }
+
+  async obstacle({ document, cores, steps }: BlockChain): Promise<string | null> {
+    if (document.precision.includes("dynamic")) return "its activations are quantised by the call";
+    const reason = cores.map(coreObstacle).find((found) => found !== null);
+    if (reason !== undefined) return reason;
+    for (const step of steps) {
+      if (step.kind === "core") continue;
+      const [operator] = withoutKernel(await readPart(step.part, this.#source));
+      if (operator !== undefined) return `WebGPU has no kernel for ${operator}, which ${step.part.label} has`;
+    }
+    return null;
+  }
+
+  async prepare(chains: BlockChain[]): Promise<PreparedChains> {
+    const device = (this.#device ??= await WebgpuDevice.open());
+    const plan = planChains((await refineChains(chains, this.#source)).chains);
+    await device.openCores(chains.flatMap(({ cores }) => cores));
+    const from = { source: this.#source, device, maxBatchTokens: this.#maxBatchTokens };
+    const sessions = plan.segments.map((segment) => {
+      const session = new DeviceSession(segment, from);
+      return this.#known.find(({ key }) => key === session.key) ?? session;
+    });
+    const stages = walkStages(plan);
+    const ready: DevicePlan = {
+      plan,
+      stages,
+      sessions,
+      needs: new Map(
+        plan.chains.map(({ chain, walk }) => {
+          const segments = walk.flatMap((step) => (step.kind === "segment" ? [step.segment] : []));
+          return [chain.key, [...new Set(segments)].map((id) => sessions[id]!)];
+        }),
+      ),
+      chainOf: new Map(plan.chains.map(({ chain }, index) => [chain.key, index])),
+      rank: rankChains(plan.chains),
+      tables: await readRotaryTables(stages, this.#source),
+    };
+    return {
+      needs: ready.needs,
+      // A draft would be verified row by row, and state is not read back.
+      facts: () => ({ speculates: false, stretches: [], byCapacity: true }),
+      commit: () => {
+        this.#known = sessions;
+        this.#executor?.adopt(ready);
+        this.#executor ??= new WebgpuExecutor(device, ready);
+        return Promise.resolve(this.#executor);
+      },
+    };
+  }
+}
