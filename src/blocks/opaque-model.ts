@@ -18,6 +18,12 @@ export function describeOpaque(model: OnnxModel, hints: ModelHints): OpaqueSpec 
   if (ids === null) throw refused("inputs", "no token ids input (an encoder, or a model that takes embeddings)");
   if (logits === undefined)
     throw refused("outputs", "no logits output (an encoder, or a model exported without its head)");
+  const counted = roles.find(({ role }) => role === "past length" || role === "total length");
+  if (counted !== undefined)
+    throw refused(
+      counted.name,
+      "a cache of fixed size, in a graph that was not understood, cannot be driven from outside",
+    );
   const pastNames = roles.filter(({ role }) => role === "past").map(({ name }) => name);
   if (pastNames.length === 0) throw refused("inputs", "no past key-value inputs: the graph cannot continue a sequence");
   return {

@@ -9,7 +9,7 @@ import { agreesFar } from "./rotary.ts";
 import { describeNode, RowProgram, type RowNode } from "./rows.ts";
 import { selectionOf } from "./selection.ts";
 import { simplify } from "./simplify.ts";
-import { requireSameUses } from "./trace.ts";
+import { differingUse, requireSameUses } from "./trace.ts";
 import { Unliftable, type Value } from "./value.ts";
 import { constantVectors, walkGraph } from "./walk.ts";
 
@@ -64,7 +64,12 @@ function canonicaliseAt(
   );
   for (const other of [short, longer, first, single, ...edges]) requireWindows(other, windows);
   for (const other of [longer, far, first]) requireSameOrder(short, other);
-  for (const other of [far, first, single, ...edges]) requireSameUses(short.lifter.uses, other.lifter.uses);
+  // Experts may take only so many tokens of a call.
+  const routed = short.lifter.program.nodes.some(({ op }) => op === "top");
+  const crowd = Math.min(hints.contextLength ?? tableRows ?? CROWD, CROWD);
+  const crowded = routed && tokens.short > 1 ? [lift({ past: 0, sequence: crowd, shapesOnly: true })] : [];
+  for (const other of [first, single, ...edges, ...crowded]) requireSameUses(short.lifter.uses, other.lifter.uses);
+  requireSameFarOn(short, far, (past) => lift({ ...far.lifter.probe, past }));
   requireAngles(short, far);
   const cores = short.lifter.program.nodes.flatMap((node, id) => (node.op === "core" ? [id] : []));
   cores.forEach((id, layer) => setWindow(short.lifter.program.node(id), windows[layer]!));
@@ -153,6 +158,32 @@ function requireSameScales(a: Lift, b: Lift): void {
       throw new Unliftable(node, `scores are scaled by ${spec.scale} and, in longer sequences, by ${other}`);
   });
 }
+
+/** Where the graph becomes another one, say so: up to there it can be cut. */
+function requireSameFarOn(near: Lift, far: Lift, liftFrom: (past: number) => Lift): void {
+  const same = (other: Lift): boolean => other.lifter.uses.join() === near.lifter.uses.join();
+  if (same(far)) return;
+  const { sequence } = far.lifter.probe;
+  let [alike, other] = [near.lifter.probe.past, far.lifter.probe.past];
+  while (other - alike > 1) {
+    const middle = Math.floor((alike + other) / 2);
+    if (same(liftFrom(middle))) alike = middle;
+    else other = middle;
+  }
+  const reason = `the graph computes something else for sequences of more than ${alike + sequence} tokens`;
+  throw new Unliftable(
+    differingUse(near.lifter.uses, far.lifter.uses),
+    alike + sequence < SHORTEST_CONTEXT
+      ? reason
+      : `${reason}; up to there it is cut with --context ${alike + sequence}`,
+  );
+}
+
+/** New tokens in one call, where experts share them out. */
+const CROWD = 600;
+
+/** The short probes must fit. */
+export const SHORTEST_CONTEXT = 16;
 
 /** A mask that orders some calls and not others is a prefix that sees itself whole, or worse. */
 function requireSameOrder(a: Lift, b: Lift): void {

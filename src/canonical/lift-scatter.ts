@@ -89,8 +89,11 @@ function atTheirTokens(
   node: GraphNode,
   { dims, indices, updates, selection }: { dims: number[]; indices: Known; updates: Form; selection: Selection },
 ): Form {
-  if (lifter.probe.shapesOnly) return shapeOnly(dims);
   const { program, probe } = lifter;
+  const listed = node.opType === "ScatterND" ? probe.sequence * indices.dims.at(-1)! : count(dims);
+  if (count(updates.dims) !== count(dims) || count(indices.dims) !== listed)
+    throw new Unliftable(node.name, `${node.opType} of the rows of some of the tokens that chose an expert`);
+  if (probe.shapesOnly) return shapeOnly(dims);
   const rows = rowsOf(program, updates, node);
   const places = placesOf(node, { dims, indices, width: rows.width });
   const complete =

@@ -31,11 +31,15 @@ function describeInput(value: Value | null): unknown {
 
 /** Throws `Unliftable` unless both walks met the same operators with the same constants. */
 export function requireSameUses(a: readonly string[], b: readonly string[]): void {
+  const same = a.length === b.length && a.every((use, i) => use === b[i]);
+  if (!same)
+    throw new Unliftable(differingUse(a, b), "the graph computes something else for sequences of another length");
+}
+
+/** The first operator in which two walks differ, for people. */
+export function differingUse(a: readonly string[], b: readonly string[]): string {
   const differing = a.findIndex((use, i) => use !== b[i]);
-  if (differing < 0 && a.length === b.length) return;
-  const [, operator] = JSON.parse(a[differing] ?? b[a.length]!) as [string, string];
-  throw new Unliftable(
-    `operator ${differing < 0 ? a.length : differing} on rows (${operator})`,
-    "the graph computes something else for sequences of another length",
-  );
+  const at = differing < 0 ? a.length : differing;
+  const [, operator] = JSON.parse(a[at] ?? b[at]!) as [string, string];
+  return `operator ${at} on rows (${operator})`;
 }

@@ -4,6 +4,7 @@ import { basename, extname } from "node:path";
 import type { Digest } from "../blocks/block.ts";
 import type { Granularity } from "../blocks/cut-model.ts";
 import { takeApart } from "../blocks/take-apart.ts";
+import { SHORTEST_CONTEXT } from "../canonical/canonicalise.ts";
 import { describeExporter, describeFindings, describePrecision } from "../canonical/describe-model.ts";
 import { layersOf } from "../canonical/probe.ts";
 import type { OnnxModel } from "../onnx/model.ts";
@@ -14,7 +15,7 @@ import { BlockllmError } from "../support/errors.ts";
 import { canonicalModelName } from "./model-name.ts";
 import type { ModelDocument } from "./model-document.ts";
 import type { Repository } from "./repository.ts";
-import { locateModel, type SourceModel } from "./source-folder.ts";
+import { locateModel, type SourceFacts, type SourceModel } from "./source-folder.ts";
 import { storeBlocks, storeFiles, storeOpaque, type StoreProgress } from "./store-blocks.ts";
 
 export interface AddModelOptions {
@@ -24,6 +25,8 @@ export interface AddModelOptions {
   as?: string;
   /** The LoRA (an `.onnx_adapter` file) to bind to the graph's adapter inputs; the folder's only one by default. */
   adapter?: string;
+  /** The longest sequence that is served, in tokens; shorter than what the files say, at least 16. */
+  context?: number;
   /** How fine blocks are (default module: attention and MLP apart). */
   granularity?: Granularity;
   /** Allow no merge that changes numbers, now and later (`ModelDocument.exactOnly`). */
@@ -71,7 +74,7 @@ async function storeModel(
   source: SourceModel,
   options: AddModelOptions,
 ): Promise<ModelDocument> {
-  const { facts } = source;
+  const facts = withContext(source.facts, options.context);
   const model = withAdapter(await readModel(source.graph), source, options.adapter);
   options.signal?.throwIfAborted();
   const apart = takeApart(model, facts, options.granularity);
@@ -126,6 +129,17 @@ async function storeModel(
     ...(canonical.oneTokenAtATime ? { oneTokenAtATime: true } : {}),
     warnings: canonical.oneTokenAtATime ? [...warnings, ONE_TOKEN_AT_A_TIME] : warnings,
   };
+}
+
+/** A graph is followed as far as sequences go: what it does beyond the context asked for does not matter. */
+function withContext(facts: SourceFacts, context: number | undefined): SourceFacts {
+  if (context === undefined) return facts;
+  const most = facts.contextLength ?? Infinity;
+  if (context < SHORTEST_CONTEXT || context > most)
+    throw new BlockllmError("usage", `a context of ${context} tokens, for a model that has ${most}`, {
+      hint: `give at least ${SHORTEST_CONTEXT} and at most what the model has, or leave it out`,
+    });
+  return { ...facts, contextLength: context };
 }
 
 const ONE_TOKEN_AT_A_TIME =

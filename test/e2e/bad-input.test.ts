@@ -1,7 +1,7 @@
 import { cpSync, mkdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { DESK, makeWorkplace, runError, runJson } from "./blockllm.ts";
+import { DESK, makeWorkplace, run, runError, runJson } from "./blockllm.ts";
 
 describe("split refuses", () => {
   it.each([
@@ -25,13 +25,16 @@ describe("split refuses", () => {
     expect(await runError(folder, "split", "empty")).toMatchObject({ exit: 2 });
   });
 
-  it("real external data that was cut short, and keeps the models before it", async () => {
+  it("real external data that was cut short, and goes on with the other models", async () => {
     const folder = makeWorkplace();
     cpSync(join(DESK, "genai/base"), join(folder, "cut"), { recursive: true });
     truncateSync(join(folder, "cut/model.onnx.data"), 100_000);
-    const error = await runError(folder, "split", "fixtures/desk/genai/support", "cut");
-    expect(error).toMatchObject({ exit: 2, code: "external_data_short" });
-    expect(error.message).toContain("cut");
+    const { code, stdout, stderr } = await run(folder, "--json", "split", "cut", "fixtures/desk/genai/support");
+    expect(code).toBe(2);
+    expect(stderr).toContain("error external_data_short: 1 of 2 models refused: cut");
+    const split = JSON.parse(stdout) as { models: { name: string }[]; refused: { path: string; code: string }[] };
+    expect(split.models.map(({ name }) => name)).toEqual(["support"]);
+    expect(split.refused).toMatchObject([{ path: "cut", code: "external_data_short" }]);
     const { models } = await runJson<{ models: { name: string }[] }>(folder, "list");
     expect(models.map(({ name }) => name)).toEqual(["support"]);
   });

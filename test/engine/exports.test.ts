@@ -1,7 +1,16 @@
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 import { openForward } from "../../src/engine/forward.ts";
-import { fixtureModels, goldenOf, KEPT_WHOLE, splitFixtures, type SplitFixtures } from "../blocks/split-fixtures.ts";
+import { addModel } from "../../src/store/add-model.ts";
+import {
+  FIXTURES,
+  fixtureModels,
+  goldenOf,
+  KEPT_WHOLE,
+  splitFixtures,
+  type SplitFixtures,
+} from "../blocks/split-fixtures.ts";
 
 interface Expected {
   exporter: string;
@@ -127,6 +136,7 @@ afterAll(async () => await split.remove());
 /** Kept whole, with what `split` says about it. */
 const WHOLE: Record<string, string> = {
   "exports/dyn/granitemoe-18": "TopK of the smallest",
+  "exports/genai_v0.18.0/phi3-long-cpu-fp32": "up to there it is cut with --context 16",
 };
 
 it("every fixture is expected to be cut or kept whole", () => {
@@ -142,6 +152,21 @@ describe.each(Object.entries(WHOLE))("%s", (path, reason) => {
   });
 
   it("says what Python's ONNX Runtime says", async () => await expectGolden(path));
+});
+
+it("a model that changes beyond a length is cut up to that length", async () => {
+  const path = "exports/genai_v0.18.0/phi3-long-cpu-fp32";
+  const folder = join(FIXTURES, path);
+  const { document } = await addModel(split.repository, folder, { name: "phi3-short", context: 16 });
+  expect(document).toMatchObject({ opaque: false, contextLength: 16, layers: 2 });
+  const tokens = Array.from({ length: 16 }, (_, i) => (i * 29 + 5) % 320);
+  const cut = await openForward(split.repository, "phi3-short", { threads: 1 });
+  const whole = await openForward(split.repository, path, { threads: 1 });
+  const [a, b] = [await cut.logits(tokens), await whole.logits(tokens)];
+  a.forEach((value, i) => expect(Math.abs(value - b[i]!)).toBeLessThan(1e-4));
+  await Promise.all([cut.close(), whole.close()]);
+  const longer = addModel(split.repository, folder, { name: "longer", context: 1000 });
+  await expect(longer).rejects.toMatchObject({ code: "usage" });
 });
 
 describe.each(Object.entries(CUT))("%s", (path, expected) => {

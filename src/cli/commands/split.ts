@@ -6,14 +6,15 @@ import { reportSharing, type SharingReport } from "../../store/sharing.ts";
 import { BlockllmError } from "../../support/errors.ts";
 import { defineCommand } from "../command.ts";
 import type { CommandContext } from "../context.ts";
-import { oneOf } from "../parse-values.ts";
+import { oneOf, wholeNumber } from "../parse-values.ts";
 import { formatBytes, formatCount, formatDuration, formatPercent } from "../output/format.ts";
-import { type Split, type SplitModel, printSplit } from "../output/split.ts";
+import { type RefusedModel, type Split, type SplitModel, printSplit } from "../output/split.ts";
 
 interface SplitOptions {
   name?: string;
   as?: string;
   adapter?: string;
+  context?: number;
   replace?: boolean;
   exactOnly?: boolean;
   granularity?: "auto" | "module" | "layer";
@@ -31,6 +32,11 @@ export const splitCommand = defineCommand<SplitOptions, Split>({
       parse: oneOf("--granularity", ["auto", "module", "layer"]),
     },
     { flags: "--adapter <file>", help: "the .onnx_adapter to bind (default: the only one beside the graph)" },
+    {
+      flags: "--context <tokens>",
+      help: "the longest sequence to serve; for models that change beyond some length (default: what the model's files say)",
+      parse: wholeNumber("--context", 16),
+    },
     { flags: "--exact-only", help: "never merge its blocks with others that are not the same to the bit" },
     { flags: "--replace", help: "take the name over from the model that has it" },
   ],
@@ -42,11 +48,30 @@ export const splitCommand = defineCommand<SplitOptions, Split>({
     refuseForSeveral(paths, options);
     const repository = await openRepository(context.repositoryPath, { create: true });
     const models: SplitModel[] = [];
-    for (const path of paths) models.push(await splitOne(context, repository, { path, ...options }));
+    const refused: RefusedModel[] = [];
+    for (const path of paths) {
+      try {
+        models.push(await splitOne(context, repository, { path, ...options }));
+      } catch (error) {
+        // A bad model among good ones is told of at the end; a full disk ends everything.
+        if (!(error instanceof BlockllmError) || error.exitCode !== 2 || paths.length === 1) throw error;
+        const { code, message, hint } = error;
+        context.progress.fail();
+        refused.push({ path, code, message, hint: hint ?? null });
+      }
+    }
     addSharing(models, await reportSharing(repository));
-    return { models };
+    return { models, refused };
   },
   print: printSplit,
+  verdict({ models, refused }) {
+    const [first] = refused;
+    if (first === undefined) return null;
+    const total = formatCount(models.length + refused.length, "model");
+    const paths = refused.map(({ path }) => path).join(", ");
+    const hint = first.hint === null ? {} : { hint: first.hint };
+    return new BlockllmError(first.code, `${refused.length} of ${total} refused: ${paths}`, hint);
+  },
 });
 
 function refuseForSeveral(paths: string[], { name, adapter }: SplitOptions): void {

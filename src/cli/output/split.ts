@@ -1,4 +1,5 @@
 import { KEPT_WHOLE } from "../../store/add-model.ts";
+import type { ErrorCode } from "../../support/errors.ts";
 import type { BlockSharing } from "../../store/sharing.ts";
 import { formatBytes, formatCount, formatDuration } from "./format.ts";
 import { renderTable } from "./table.ts";
@@ -6,6 +7,15 @@ import { renderTable } from "./table.ts";
 /** The keys are the stable JSON of `split`. */
 export interface Split {
   models: SplitModel[];
+  /** Of several models in one command, those that nothing was stored of. */
+  refused: RefusedModel[];
+}
+
+export interface RefusedModel {
+  path: string;
+  code: ErrorCode;
+  message: string;
+  hint: string | null;
 }
 
 export interface SplitModel {
@@ -26,7 +36,9 @@ export interface SplitModel {
   milliseconds: number;
 }
 
-export function printSplit({ models }: Split): string {
+export function printSplit({ models, refused }: Split): string {
+  const reasons = refused.map(({ path, message }) => `${path}\n  refused: ${message}`);
+  if (models.length === 0) return reasons.join("\n\n");
   const table = renderTable(
     [
       { head: "model" },
@@ -45,7 +57,7 @@ export function printSplit({ models }: Split): string {
       formatDuration(milliseconds),
     ]),
   );
-  return [table, ...findings(models), summary(models)].join("\n\n");
+  return [table, ...findings(models), ...reasons, summary(models)].join("\n\n");
 }
 
 /** One section per kind of model: fine-tunes of one base differ in nothing that is said here. */

@@ -116,13 +116,26 @@ export class OpaqueExecutor implements Executor, Loadable {
     const { spec } = this.#chain;
     const state = this.#sequences.get(sequence)!;
     const feeds: Record<string, Tensor> = Object.fromEntries(state.past);
-    feeds[spec.ids] = integers(tokens);
-    if (spec.positions !== null) feeds[spec.positions] = integers(tokens.map((_, offset) => start + offset));
-    if (spec.attentionMask !== null)
-      feeds[spec.attentionMask] = integers(Array.from({ length: start + tokens.length }, () => 1));
     for (const constant of spec.constants) feeds[constant.name] = constantTensor(constant);
-    if (!this.#session) throw new Error(`${this.#chain.name} is run while it is not loaded`);
-    const outputs = await this.#session.run(feeds);
+    const session = this.#session;
+    if (!session) throw new Error(`${this.#chain.name} is run while it is not loaded`);
+    const feed = (name: string | null, values: readonly number[]): void => {
+      if (name !== null)
+        feeds[name] = integers(
+          values,
+          session.inputMetadata.find((input) => input.name === name),
+        );
+    };
+    feed(spec.ids, tokens);
+    feed(
+      spec.positions,
+      tokens.map((_, offset) => start + offset),
+    );
+    feed(
+      spec.attentionMask,
+      Array.from({ length: start + tokens.length }, () => 1),
+    );
+    const outputs = await session.run(feeds);
     state.past = new Map(spec.past.map(({ input, output }) => [input, outputs[output]!]));
     return floatData(outputs[spec.logits]!);
   }
@@ -161,8 +174,11 @@ function pastDims({ input, dims, sequenceAxis }: Past, tokens: number): number[]
   });
 }
 
-function integers(values: readonly number[]): Tensor {
-  return new Tensor("int64", BigInt64Array.from(values, BigInt), [1, values.length]);
+/** Ids, mask and positions as the graph wants them: int64, or int32. */
+function integers(values: readonly number[], input: InferenceSession.ValueMetadata | undefined): Tensor {
+  const dims = [1, values.length];
+  if (input?.isTensor === true && input.type === "int32") return new Tensor("int32", Int32Array.from(values), dims);
+  return new Tensor("int64", BigInt64Array.from(values, BigInt), dims);
 }
 
 function constantTensor({ dtype, dims, value }: OpaqueSpec["constants"][number]): Tensor {

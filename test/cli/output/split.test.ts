@@ -10,7 +10,7 @@ const LLAMA: Partial<SplitModel> = {
 };
 
 it("says what was recognised once for all models alike", () => {
-  const text = printSplit({ models: [model("base", LLAMA), model("legal", LLAMA), model("other", {})] });
+  const text = printSplit({ refused: [], models: [model("base", LLAMA), model("legal", LLAMA), model("other", {})] });
   expect(text.slice(text.indexOf("base, legal")).split("\n")).toEqual([
     "base, legal",
     "  llama, int4, written by onnxruntime-genai, opset 21",
@@ -26,11 +26,20 @@ it("says what was recognised once for all models alike", () => {
 
 it("does not fill the screen with names", () => {
   const models = Array.from({ length: 30 }, (_, i) => model(`bot-${i}`, LLAMA));
-  expect(printSplit({ models })).toContain("bot-7 and 22 more\n  llama");
+  expect(printSplit({ models, refused: [] })).toContain("bot-7 and 22 more\n  llama");
+});
+
+it("says which of several models were refused, and why", () => {
+  const refused = [{ path: "./bad", code: "model_invalid" as const, message: "bad/model.onnx is empty", hint: null }];
+  expect(printSplit({ models: [model("base", LLAMA)], refused })).toContain(
+    "./bad\n  refused: bad/model.onnx is empty\n\n1 model cut into blocks",
+  );
+  expect(printSplit({ models: [], refused })).toBe("./bad\n  refused: bad/model.onnx is empty");
 });
 
 it("counts models kept whole, each with the node and the reason", () => {
   const text = printSplit({
+    refused: [],
     models: [
       model("base", LLAMA),
       model("strange", {
