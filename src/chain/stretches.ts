@@ -27,42 +27,84 @@ export interface Parting {
 
 /** Per chain of the plan, in order; chains without a core have none. */
 export function stretchesOf(plan: Plan): Stretch[][] {
-  return plan.chains.map((one) => {
-    const places = new Set(plan.chains.map((other) => partingPlace(one, other)));
+  const ways = plan.chains.map((one) => wayOf(one, plan.segments));
+  return ways.map((one) => {
+    const places = new Set(ways.map((other) => partingPlace(one, other)));
     const partings = [...places].filter((place) => place !== null).toSorted((a, b) => a - b);
-    return cutAt(one, partings, plan.segments);
+    return cutAt(one, partings);
   });
+}
+
+/** A chain's walk, place by place. */
+interface Way {
+  chain: BlockChain;
+  places: Place[];
+}
+
+interface Place {
+  /** Equal texts: the same segment used the same way, or the same core. */
+  text: string;
+  isCore: boolean;
+  /** Index of its first step. */
+  step: number;
+}
+
+function wayOf({ chain, walk }: PlannedChain, segments: readonly Segment[]): Way {
+  let next = 0;
+  const places = walk.map((one): Place => {
+    const step = next;
+    next += one.kind === "core" ? 1 : segments[one.segment]!.parts.length;
+    const text = JSON.stringify(one.kind === "core" ? chain.cores[one.layer] : one);
+    return { text, isCore: one.kind === "core", step };
+  });
+  return { chain, places };
 }
 
 /**
- * The place in the walk of `one` up to which `other` has the same walk; null where no core lies before it, or none behind
- * it: rows that reach a place behind the last core are of no use to others.
+ * The last place up to which both have the same walk and where nothing crosses but the hidden stream and a core's rows;
+ * null where no core lies before it, or none behind it: rows behind the last core are of no use to others.
  */
-function partingPlace(one: PlannedChain, other: PlannedChain): number | null {
-  const [ways, others] = [one, other].map(({ chain, walk }) =>
-    walk.map((step) => JSON.stringify(step.kind === "core" ? chain.cores[step.layer] : step)),
-  ) as [string[], string[]];
-  const differs = ways.findIndex((way, at) => way !== others[at]);
-  if (differs === -1) return null;
-  // Cores that differ behind one segment: the segment has to run again.
-  const place = one.walk[differs]!.kind === "core" ? differs - 1 : differs;
-  const isCore = ({ kind }: { kind: string }): boolean => kind === "core";
-  return one.walk.slice(0, place).some(isCore) && one.walk.slice(place).some(isCore) ? place : null;
+function partingPlace(one: Way, other: Way): number | null {
+  let place = one.places.findIndex(({ text }, at) => text !== other.places[at]?.text);
+  if (place === -1) return null;
+  // Between a core and the segment that feeds it, or inside a part that is cut finer, more would have to be kept.
+  const isOpen = (at: number): boolean => {
+    const [ports, others] = [one, other].map(({ chain, places }) => crossingPorts(chain, places[at]?.step));
+    return ports !== null && JSON.stringify(ports) === JSON.stringify(others);
+  };
+  while (place > 0 && !isOpen(place)) place--;
+  const hasCore = (places: Place[]): boolean => places.some(({ isCore }) => isCore);
+  return hasCore(one.places.slice(0, place)) && hasCore(one.places.slice(place)) ? place : null;
 }
 
-function cutAt({ chain, walk }: PlannedChain, places: number[], segments: Segment[]): Stretch[] {
+/** What steps from this one on take of what is made before, where that is the hidden stream and a core's rows alone. */
+function crossingPorts({ steps }: BlockChain, from: number | undefined): Port[] | null {
+  if (from === undefined) return null;
+  const taken = new Map<string, Port>();
+  const made = new Set<string>(["ids", "positions", "cos", "sin"]);
+  for (const step of steps.slice(from)) {
+    if (step.kind === "core") {
+      if (["q", "k", "v"].some((name) => !made.has(name))) return null;
+      made.add("o");
+      continue;
+    }
+    for (const port of step.part.inputs) if (!made.has(port.name)) taken.set(port.name, port);
+    for (const { name } of step.part.outputs) made.add(name === "hidden_out" ? "hidden" : name);
+  }
+  const ports = [...taken.values()].toSorted((a, b) => (a.name < b.name ? -1 : 1));
+  return ports.every(({ name }) => name === "hidden" || name === "o") ? ports : null;
+}
+
+function cutAt({ chain, places }: Way, partings: readonly number[]): Stretch[] {
   const stretches: Stretch[] = [];
-  let [step, first] = [0, 0];
-  let end = 0;
-  walk.forEach((one, place) => {
-    if (places.includes(place) && one.kind === "segment") {
-      const ports = segments[one.segment]!.inputs.filter(({ name }) => name === "hidden" || name === "o");
-      stretches.push(stretchOf(chain, { first, end, parting: { step, ports } }));
+  let [first, end] = [0, 0];
+  for (const [place, { isCore, step }] of places.entries()) {
+    if (partings.includes(place)) {
+      stretches.push(stretchOf(chain, { first, end, parting: { step, ports: crossingPorts(chain, step)! } }));
       first = end;
     }
-    if (one.kind === "core") end++;
-    step += one.kind === "core" ? 1 : segments[one.segment]!.parts.length;
-  });
+    if (isCore) end++;
+  }
   return end === 0 ? [] : [...stretches, stretchOf(chain, { first, end, parting: null })];
 }
 
