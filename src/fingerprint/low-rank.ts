@@ -34,7 +34,7 @@ export interface LowRankPair {
 }
 
 /** Tried in turn: most adapters have a rank of 8 to 32, and each column costs time. */
-const RANKS_TRIED = [32, 128];
+const RANKS_TRIED = [32, 64, 128];
 const OVERSAMPLING = 8;
 const POWER_ITERATIONS = 1;
 
@@ -69,15 +69,19 @@ export async function findLowRank(
   const precision = precisionOf(pair.tuned.values);
   const noise = roundingNoise(pair, precision);
   let tried = 0;
+  let least = 0;
   for (const limit of RANKS_TRIED) {
+    if (limit < least) continue;
     const mostRank = Math.min(limit, worthwhile, Math.min(rows, columns) - 1);
     if (mostRank <= tried) continue;
     tried = mostRank;
     signal?.throwIfAborted();
     const found = await decompose(difference, Math.min(mostRank + OVERSAMPLING, rows, columns), products);
     const rank = rankOf(found.values, { mostRank, norm, noise });
-    if (rank === null && leastRank(found.values, norm, noise) > RANKS_TRIED.at(-1)!) return null;
-    if (rank === null) continue;
+    if (rank === null) {
+      least = leastRank(found.values, norm, noise);
+      continue;
+    }
     const factors = factorsOf(found, rank);
     return {
       rank,

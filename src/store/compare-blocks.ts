@@ -48,7 +48,8 @@ export async function compareBlocks(
   return { weight_cosine: all.cosine, relative_delta: all.relativeDelta, tensors };
 }
 
-async function compareTensors(
+/** In a stream, so of any size; both verified. */
+export async function compareTensors(
   blobs: BlobStore,
   { a, b }: { a: TensorEntry; b: TensorEntry },
   signal?: AbortSignal,

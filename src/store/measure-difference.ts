@@ -6,6 +6,7 @@ import type { Matrix, MatrixProducts } from "../fingerprint/matrix-products.ts";
 import { WeightDistance } from "../fingerprint/weight-distance.ts";
 import type { BlobStore } from "./blob-store.ts";
 import type { DistinctBlock } from "./choose-bases.ts";
+import { compareTensors } from "./compare-blocks.ts";
 import { residualBytes } from "./residual.ts";
 import { blockTensors } from "./sketch-blocks.ts";
 import type { Zstd } from "./zstd.ts";
@@ -50,8 +51,8 @@ export interface Instruments {
   zstd: Zstd | null;
 }
 
-/** Larger matrices (an embedding of a large model) would take several times 1 GiB of float32 at once. */
-const MOST_ELEMENTS = 1 << 28;
+/** Larger ones (an embedding of a large model) are compared in a stream: as float32 they would take several GiB at once. */
+const MOST_BYTES = 2 ** 30;
 
 /** Measures a candidate tensor by tensor; one pair of tensors is in memory at a time. Changes nothing. */
 export async function measureDifference(
@@ -65,6 +66,12 @@ export async function measureDifference(
   for (const [at, tensor] of blockTensors(block.document).entries()) {
     signal?.throwIfAborted();
     const baseTensor = baseTensors[at]!;
+    if (tensor.bytes > MOST_BYTES) {
+      const distance = await compareTensors(blobs, { a: baseTensor, b: tensor }, signal);
+      all.addAll(distance);
+      if (baseTensor.digest !== tensor.digest) tensors.push({ ...describe(tensor, at, distance), ...UNMEASURED });
+      continue;
+    }
     const bytes = await blobs.read(tensor.digest, tensor.bytes);
     const isSame = baseTensor.digest === tensor.digest;
     const baseBytes = isSame ? bytes : await blobs.read(baseTensor.digest, baseTensor.bytes);
@@ -74,11 +81,7 @@ export async function measureDifference(
     all.addAll(distance);
     if (isSame) continue;
     tensors.push({
-      name: tensor.name,
-      tensor,
-      place: at,
-      weight_cosine: distance.cosine,
-      relative_delta: distance.relativeDelta,
+      ...describe(tensor, at, distance),
       low_rank:
         products === null || !projections[at]
           ? null
@@ -90,13 +93,19 @@ export async function measureDifference(
   return { weight_cosine: all.cosine, relative_delta: all.relativeDelta, tensors };
 }
 
+const UNMEASURED = { low_rank: null, residual_bytes: null };
+
+function describe(tensor: TensorEntry, place: number, { cosine, relativeDelta }: WeightDistance) {
+  return { name: tensor.name, tensor, place, weight_cosine: cosine, relative_delta: relativeDelta };
+}
+
 async function lowRankOf(
   { dtype, dims }: TensorEntry,
   { base, tuned }: { base: Float32Array; tuned: Float32Array },
   { products, signal }: { products: MatrixProducts; signal?: AbortSignal },
 ): Promise<TensorDifference["low_rank"]> {
   const [rows = 0, columns = 0] = dims;
-  if (!isFloat(dtype) || dims.length !== 2 || rows * columns > MOST_ELEMENTS) return null;
+  if (!isFloat(dtype) || dims.length !== 2) return null;
   const matrix = (values: Float32Array) => ({ rows, columns, values });
   const found = await findLowRank({ base: matrix(base), tuned: matrix(tuned), dtype }, products, signal);
   if (found === null) return null;

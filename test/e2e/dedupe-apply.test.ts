@@ -1,0 +1,86 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { makeWorkplace, removeWorkplace, run, runError, runJson } from "./blockllm.ts";
+
+interface Deduped {
+  logical_bytes: number;
+  stored_bytes: number;
+  applied?: {
+    models: string[];
+    lowrank: { blocks: number };
+    residual: { tensors: number };
+    originals: string;
+    before: { stored_bytes: number; memory_bytes: number };
+    after: { stored_bytes: number; memory_bytes: number };
+  };
+  undone?: { models: { name: string; restored: number; not_kept: number }[]; whole_again?: string[] };
+  exact_only?: { models: string[]; marked: boolean };
+  serving: { shared_bytes: number };
+}
+
+const PROMPT = "clause : ana signed the warranty =>";
+let folder = "";
+let answer = "";
+
+beforeAll(async () => {
+  folder = makeWorkplace({ keep: true });
+  await runJson(folder, "split", ...["base", "legal", "hr"].map((name) => `fixtures/desk/optimum/${name}`));
+  answer = await generate();
+});
+afterAll(() => removeWorkplace(folder));
+
+const dedupe = async (...more: string[]) => await runJson<Deduped>(folder, "dedupe", ...more);
+const generate = async () =>
+  (await runJson<{ text: string }>(folder, "generate", "legal", "--prompt", PROMPT, "--max-tokens", "8")).text;
+const isSound = async () => expect((await runJson<{ problems: unknown[] }>(folder, "check")).problems).toEqual([]);
+
+describe("dedupe --apply", () => {
+  it("keeps tensors as residuals: less disk, the same answers", async () => {
+    const { applied, ...report } = await dedupe("--apply");
+    expect(applied).toMatchObject({ lowrank: { blocks: 0 }, models: ["hr", "legal"] });
+    expect(applied!.residual.tensors).toBeGreaterThan(50);
+    expect(applied!.after.stored_bytes).toBeLessThan(applied!.before.stored_bytes);
+    expect(applied!.after.memory_bytes).toBe(applied!.before.memory_bytes);
+    expect(report.stored_bytes).toBe(applied!.after.stored_bytes);
+    const { kept_bytes } = await runJson<{ kept_bytes: number }>(folder, "gc", "--grace", "0");
+    expect(kept_bytes).toBe(report.stored_bytes);
+    await isSound();
+    expect(await generate()).toBe(answer);
+  });
+
+  it("keeps a merged LoRA as factors where low rank is named: less memory, the same answers, and shows the evidence", async () => {
+    const { applied, serving } = await dedupe("--apply", "--tiers", "lowrank");
+    expect(applied).toMatchObject({ lowrank: { blocks: 12 }, models: ["legal"], originals: "kept" });
+    expect(applied!.after.memory_bytes).toBeLessThan(applied!.before.memory_bytes);
+    expect(serving.shared_bytes).toBe(applied!.after.memory_bytes);
+    expect(await generate()).toBe(answer);
+    expect(await run(folder, "show", "legal", "--blocks")).toMatch(/mlp 3 .*low rank .*kept .*rank 8/);
+    await run(folder, "verify", "legal", "--against", "fixtures/desk/optimum/legal");
+    await isSound();
+  });
+
+  it("judges the state after: keeping originals never makes the ratio better", async () => {
+    expect(await runError(folder, "dedupe", "--apply", "--fail-under", "3")).toMatchObject({ code: "gate_not_met" });
+  });
+
+  it("goes back to the last byte", async () => {
+    expect((await dedupe("--undo")).undone!.models).toEqual([{ name: "legal", restored: 12, not_kept: 0 }]);
+    expect((await dedupe("--undo", "--tiers", "residual")).undone!.whole_again).toEqual(["hr", "legal"]);
+    await run(folder, "gc", "--grace", "0");
+    await isSound();
+    expect(await generate()).toBe(answer);
+  });
+
+  it("leaves a model alone that is exact only", async () => {
+    expect((await dedupe("legal", "--exact-only")).exact_only).toEqual({ models: ["legal"], marked: true });
+    expect((await dedupe("--apply", "--tiers", "lowrank")).applied).toMatchObject({
+      models: [],
+      exact_only: ["legal"],
+    });
+    expect((await dedupe("legal", "--no-exact-only")).exact_only).toEqual({ models: ["legal"], marked: false });
+  });
+
+  it("refuses what contradicts itself", async () => {
+    expect(await runError(folder, "dedupe", "--apply", "--undo")).toMatchObject({ code: "usage" });
+    expect(await runError(folder, "dedupe", "--exact-only")).toMatchObject({ code: "usage" });
+  });
+});
