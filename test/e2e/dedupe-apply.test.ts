@@ -53,13 +53,16 @@ describe("dedupe --apply", () => {
     expect(applied!.after.memory_bytes).toBeLessThan(applied!.before.memory_bytes);
     expect(serving.shared_bytes).toBe(applied!.after.memory_bytes);
     expect(await generate()).toBe(answer);
-    expect(await run(folder, "show", "legal", "--blocks")).toMatch(/mlp 3 .*low rank .*kept .*rank 8/);
-    await run(folder, "verify", "legal", "--against", "fixtures/desk/optimum/legal");
+    expect((await run(folder, "show", "legal", "--blocks")).stdout).toMatch(/mlp 3 .*low rank .*kept .*rank 8/);
+    expect(await run(folder, "verify", "legal", "--against", "fixtures/desk/optimum/legal")).toMatchObject({ code: 0 });
     await isSound();
   });
 
   it("judges the state after: keeping originals never makes the ratio better", async () => {
-    expect(await runError(folder, "dedupe", "--apply", "--fail-under", "3")).toMatchObject({ code: "gate_not_met" });
+    const { code, stdout } = await run(folder, "--json", "dedupe", "--apply", "--fail-under", "1.5");
+    const { gate, ratio } = JSON.parse(stdout) as { gate: object; ratio: number };
+    expect({ code, gate }).toEqual({ code: 3, gate: { passed: false, fail_under: 1.5 } });
+    expect(ratio).toBeLessThan(1.5);
   });
 
   it("goes back to the last byte", async () => {
