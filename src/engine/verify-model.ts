@@ -13,6 +13,8 @@ import { openWholeModel, type WholeModel } from "./whole-model.ts";
 export interface VerifyOptions {
   /** The model as it came; without it, the chain is reassembled into one graph and compared with that. */
   against?: string;
+  /** The `.onnx_adapter` that fills adapter inputs of `against` (default: the only one beside it). */
+  adapter?: string;
   /** Token lists to compare on; without them, a fixed choice over the whole vocabulary. */
   prompts?: readonly (readonly number[])[];
   /** What the chain runs on; the whole model it is compared with runs on the CPU. Default: cpu. */
@@ -63,6 +65,7 @@ export async function verifyModel(
       vocabSize: document.vocabSize,
       threads: engineConfig({}).threads,
       stepwise: document.oneTokenAtATime === true,
+      ...(options.adapter === undefined ? {} : { adapter: options.adapter }),
     });
     const chain = await openForward(repository, model, { device: device.devices.join(",") });
     try {

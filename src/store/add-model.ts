@@ -15,6 +15,7 @@ import { BlockllmError } from "../support/errors.ts";
 import { canonicalModelName } from "./model-name.ts";
 import type { ModelDocument } from "./model-document.ts";
 import type { Repository } from "./repository.ts";
+import { chooseAdapter } from "./source-adapter.ts";
 import { locateModel, type SourceFacts, type SourceModel } from "./source-folder.ts";
 import { storeBlocks, storeFiles, storeOpaque, type StoreProgress } from "./store-blocks.ts";
 
@@ -145,22 +146,10 @@ function withContext(facts: SourceFacts, context: number | undefined): SourceFac
 const ONE_TOKEN_AT_A_TIME =
   "the file hides nothing between the tokens of one call, so it was made to be fed one at a time; its blocks are causal and need not be";
 
-function withAdapter(model: OnnxModel, { adapters, folder }: SourceModel, wanted: string | undefined): OnnxModel {
-  const required = model.graph.inputs.filter(
-    ({ name }) => ADAPTER_INPUT.test(name) && !model.graph.initializers.has(name),
-  );
-  const path = wanted ?? (adapters.length === 1 ? adapters[0] : undefined);
-  if (path !== undefined) return bindAdapter(model, readAdapter(path), path);
-  if (required.length === 0) return model;
-  const choice =
-    adapters.length === 0 ? "and no .onnx_adapter file lies beside it" : `and there are ${adapters.length} adapters`;
-  throw new BlockllmError("usage", `${folder} takes an adapter (input ${required[0]!.name}), ${choice}`, {
-    hint: `give one with --adapter${adapters.length === 0 ? "" : `: ${adapters.join(", ")}`}`,
-  });
+function withAdapter(model: OnnxModel, source: SourceModel, wanted: string | undefined): OnnxModel {
+  const path = chooseAdapter(model, source, wanted);
+  return path === null ? model : bindAdapter(model, readAdapter(path), path);
 }
-
-/** Inputs that Olive's ExtractAdapters makes. */
-const ADAPTER_INPUT = /lora_[AB]|lora_magnitude/;
 
 function chooseName(source: SourceModel, { name, as }: AddModelOptions): string {
   const stem = basename(source.graph, extname(source.graph));

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 
 import type { OnnxModel } from "../../src/onnx/model.ts";
-import type { GraphBuilder } from "./graph-builder.ts";
+import { GraphBuilder } from "./graph-builder.ts";
 import { splitAndVerify } from "./split-model.ts";
 import { additive, maskAxes, TINY, tinyDecoder, type Changes, type Values } from "./tiny-decoder.ts";
 
@@ -114,6 +114,29 @@ describe("cut, and computes the same", () => {
     expect(verification).toMatchObject({ passed: true, greedy_equal: true });
   });
 });
+
+describe("ids, mask and positions of 32 bits", () => {
+  it.each<[string, Changes, RegExp]>([
+    ["in a graph that is cut", {}, /^$/],
+    ["in a graph that is kept whole", { mask: inChunks }, /kept whole/],
+  ])("%s", async (_, changes, expected) => {
+    const { reason, verification } = await splitAndVerify(narrowInputs(tinyDecoder(changes)));
+    expect(reason).toMatch(expected);
+    expect(verification).toMatchObject({ passed: true, greedy_equal: true });
+  });
+});
+
+function narrowInputs(model: OnnxModel): OnnxModel {
+  const g = new GraphBuilder("wide");
+  const wide = new Map<string, string>();
+  for (const input of model.graph.inputs.filter(({ dtype }) => dtype === "int64")) {
+    input.dtype = "int32";
+    wide.set(input.name, g.add("Cast", [input.name], { to: 7 }));
+  }
+  for (const node of model.graph.nodes) node.inputs = node.inputs.map((name) => wide.get(name) ?? name);
+  model.graph.nodes.unshift(...g.nodes);
+  return model;
+}
 
 type Step = NonNullable<Changes["query"]>;
 type Axes = Values & { queries: string; keys: string };

@@ -15,6 +15,8 @@ const EXACT = [
   "exports/genai/llama-cpu-fp32",
   "exports/genai/qwen2-cpu-fp32",
   "exports/mobius/llama-default-f32",
+  // Its adapter inputs are filled by the one adapter file beside it.
+  "exports/olive/llama-lora-inputs",
   "exports/optimum/gpt2",
   "exports/optimum/phi3",
   "exports/optimum/qwen3",
@@ -57,6 +59,26 @@ describe("a chain against the file it came from", () => {
 });
 
 describe("verifyModel", () => {
+  it("binds the adapter it is given, and finds that another one is another model", async () => {
+    const path = "exports/olive/llama-lora-inputs";
+    const folder = await mkdtemp(join(tmpdir(), "blockllm-adapters-"));
+    try {
+      await cp(original(path), folder, { recursive: true });
+      const adapter = join(original(path), "adapter_weights.onnx_adapter");
+      // A byte of the last tensor's last float, so that the file stays an adapter.
+      const bytes = await readFile(adapter);
+      await writeFile(join(folder, "other.onnx_adapter"), bytes.fill(0x3f, bytes.length - 400, bytes.length - 100));
+      const unclear = verifyModel(split.repository, path, { against: folder });
+      await expect(unclear).rejects.toMatchObject({ code: "usage" });
+      const right = await verifyModel(split.repository, path, { against: folder, adapter });
+      expect(right.passed).toBe(true);
+      const other = join(folder, "other.onnx_adapter");
+      expect((await verifyModel(split.repository, path, { against: folder, adapter: other })).passed).toBe(false);
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+  });
+
   it("compares with the reassembled chain when no original is given, and cleans up", async () => {
     const verdict = await verifyModel(split.repository, BASE);
     expect(verdict).toMatchObject({ passed: true, greedy_equal: true });

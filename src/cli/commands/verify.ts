@@ -17,6 +17,7 @@ import { readPromptFile } from "../prompt.ts";
 
 interface VerifyOptions {
   against?: string;
+  adapter?: string;
   prompts?: string;
   tokens?: number[];
   calibration?: CalibrationFile[];
@@ -37,6 +38,7 @@ export const verifyCommand = defineCommand<VerifyOptions, Verified>({
   summary: "run the chain of blocks against the whole model, hash every blob of it again, and measure what merges cost",
   options: [
     { flags: "--against <path>", help: "the model as it came (default: the blocks joined to one graph)" },
+    { flags: "--adapter <file>", help: "the .onnx_adapter to bind in that model (default: the only one beside it)" },
     { flags: "--prompts <file>", help: 'texts to compare on: JSON or JSON lines, of strings or {"prompt": ...}' },
     { flags: "--tokens <ids>", help: "token ids to compare on, with commas between them", parse: tokenIds("--tokens") },
     {
@@ -62,6 +64,11 @@ export const verifyCommand = defineCommand<VerifyOptions, Verified>({
     "blockllm verify support --calibration questions.jsonl --max-kl 0.02",
   ],
   async run({ repositoryPath, progress, signal }, [name = ""], options) {
+    if (options.adapter !== undefined && options.against === undefined) {
+      throw new BlockllmError("usage", "--adapter is for the model that --against names", {
+        hint: "leave it out: the model's own adapter is in its blocks",
+      });
+    }
     const repository = await openRepository(repositoryPath);
     const model = await repository.readModel(name);
     const prompts = await choosePrompts(repository, model, options);
@@ -69,6 +76,7 @@ export const verifyCommand = defineCommand<VerifyOptions, Verified>({
     const verification = await verifyModel(repository, name, {
       signal,
       ...(options.against === undefined ? {} : { against: options.against }),
+      ...(options.adapter === undefined ? {} : { adapter: options.adapter }),
       ...(prompts === undefined ? {} : { prompts }),
       ...(options.device === undefined ? {} : { device: options.device }),
     });

@@ -22,14 +22,17 @@ export class OpaqueExecutor implements Executor, Loadable {
   readonly #chain: OpaqueChain;
   readonly #from: SessionSource;
   #session: InferenceSession | null = null;
+  /** Inputs that always get the same tensor: an adapter's. */
+  readonly #fixed: Readonly<Record<string, Tensor>>;
   readonly #sequences = new Map<number, { past: Map<string, Tensor> }>();
 
-  constructor(chain: OpaqueChain, from: SessionSource) {
+  constructor(chain: OpaqueChain, from: SessionSource, fixed: Readonly<Record<string, Tensor>> = {}) {
     this.key = `opaque ${chain.key}`;
     this.bytes = opaqueBytes(chain, from.maxBatchTokens);
     this.needs = new Map([[chain.key, [this]]]);
     this.#chain = chain;
     this.#from = from;
+    this.#fixed = fixed;
   }
 
   get isLoaded(): boolean {
@@ -115,7 +118,7 @@ export class OpaqueExecutor implements Executor, Loadable {
   async #runModel(sequence: number, tokens: readonly number[], start: number): Promise<Float32Array> {
     const { spec } = this.#chain;
     const state = this.#sequences.get(sequence)!;
-    const feeds: Record<string, Tensor> = Object.fromEntries(state.past);
+    const feeds: Record<string, Tensor> = { ...this.#fixed, ...Object.fromEntries(state.past) };
     for (const constant of spec.constants) feeds[constant.name] = constantTensor(constant);
     const session = this.#session;
     if (!session) throw new Error(`${this.#chain.name} is run while it is not loaded`);
