@@ -33,6 +33,11 @@ export interface EngineConfig {
    * and only while the machine has three times that free. Tokens are the same.
    */
   solo: "auto" | "off";
+  /**
+   * Whether keys and values of sequences that yield may wait on disk, in the folder for temporary files: where that is
+   * measured to be sooner than computing them again, or never. `always` is for tests.
+   */
+  swap: "auto" | "off" | "always";
   /** Whether prompt chunks stay cached behind their sequences, for prompts of the same tenant that begin alike. */
   prefixCache: "on" | "off";
   /** Where chains run: cpu, webgpu, or CUDA devices with commas between them ("cuda:0,cuda:1"). */
@@ -54,6 +59,7 @@ export function engineConfig(given: Partial<EngineConfig> = {}): Readonly<Engine
     defaultContextLength: 4096,
     speculate: "auto",
     solo: "off",
+    swap: "off",
     prefixCache: "on",
     device: "cpu",
     deviceStrict: true,

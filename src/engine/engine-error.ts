@@ -5,3 +5,11 @@ export function asEngineError(error: unknown): BlockllmError {
   if (error instanceof BlockllmError) return error;
   return new BlockllmError("engine_failed", `The engine failed: ${reasonOf(error)}`, { cause: error });
 }
+
+/** Of a request that has no token yet. */
+export function deadlineExceeded({ arrived, deadline }: { arrived: number; deadline: number }): BlockllmError {
+  const allowed = Math.max(0, Math.round(deadline - arrived));
+  return new BlockllmError("deadline_exceeded", `no token was ready within the ${allowed} ms that were left for it`, {
+    hint: "Allow more time, or ask when the server is less busy.",
+  });
+}

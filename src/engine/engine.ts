@@ -2,15 +2,16 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import { type Clock, systemClock } from "../support/clock.ts";
 import { BlockllmError } from "../support/errors.ts";
 import type { EngineConfig } from "./engine-config.ts";
-import { asEngineError } from "./engine-error.ts";
-import type { BatchItem, Executor, Needs } from "./execute/executor.ts";
+import { batchItem } from "./batch-item.ts";
+import { asEngineError, deadlineExceeded } from "./engine-error.ts";
+import type { Executor, Needs } from "./execute/executor.ts";
 import type { NextModels } from "./load-models.ts";
 import type { EndReason, EngineEvent, EngineRequest, SampledToken } from "./request.ts";
 import type { Work } from "./schedule/next-work.ts";
 import { ownerLabel, type PrefixOwner } from "./kv/prefix-keys.ts";
-import { rowsOfPiece } from "./kv/stretch-state.ts";
 import { MemoryBudget } from "./memory/memory-budget.ts";
 import { Residency } from "./memory/residency.ts";
+import { SetAside } from "./memory/set-aside.ts";
 import { sampleWork, type Outcome } from "./sample-work.ts";
 import { Scheduler, type Admission } from "./schedule/scheduler.ts";
 import { Sequence, type ScheduledModel } from "./sequence.ts";
@@ -43,6 +44,7 @@ export class Engine {
   readonly #clock: Clock;
   readonly #budget: MemoryBudget;
   readonly #residency: Residency;
+  readonly #aside: SetAside;
   readonly #scheduler: Scheduler;
   readonly #sequences = new Map<number, Sequence>();
   readonly #counters = newCounters();
@@ -56,7 +58,9 @@ export class Engine {
     this.#clock = parts.clock ?? systemClock;
     this.#budget = new MemoryBudget(parts.config);
     this.#residency = new Residency(this.#budget, this.#needs);
-    this.#scheduler = new Scheduler(parts.config, { budget: this.#budget, residency: this.#residency });
+    this.#aside = new SetAside(parts.config, parts.executor);
+    const shared = { budget: this.#budget, residency: this.#residency, aside: this.#aside };
+    this.#scheduler = new Scheduler(parts.config, shared);
   }
 
   /** Loads models before anyone asks, as many as fit and leave room for keys and values; the rest on demand. */
@@ -145,9 +149,10 @@ export class Engine {
     const { work, yielded, admitted } = this.#scheduler.schedule(now);
     this.#takeState(yielded);
     await this.#residency.settle();
-    const logits = await this.#execute(work, admitted);
-    const outcomes = this.#sample(work, logits);
-    this.#settle(work, outcomes);
+    const begun = this.#begin(work, admitted);
+    const logits = await this.#execute(begun);
+    const outcomes = this.#sample(begun, logits);
+    this.#settle(begun, outcomes);
     if (logits instanceof BlockllmError && logits.code === "device_lost") this.#endLost(logits);
     const seconds = (performance.now() - started) / 1000;
     if (work.length > 0) countStep(this.#counters, seconds);
@@ -168,6 +173,7 @@ export class Engine {
       memoryBytesLimit: this.#budget.totalBytes,
       weightBytes: this.#budget.taken("weights"),
       ...this.#residency.stats,
+      ...this.#aside.stats,
     };
   }
 
@@ -187,15 +193,17 @@ export class Engine {
   /** Ends everything that is left with reason `cancelled` and frees the executor. Only when `run` has returned. */
   async close(): Promise<void> {
     for (const sequence of this.#sequences.values()) this.#end(sequence, "cancelled");
+    this.#aside.close();
     await this.#parts.executor.close();
   }
 
   /** Between steps: what was to be loaded ahead is there, or did not fit. */
   async #changeModels(now: number): Promise<void> {
     if (this.#next && !this.#residency.isPreparing) {
-      const { models, needs, commit, graceSeconds, resolve } = this.#next;
+      const { models, needs, stretches, commit, graceSeconds, resolve } = this.#next;
       this.#next = null;
       await commit();
+      for (const sequence of this.#sequences.values()) sequence.replan(stretches.get(sequence.model.key) ?? []);
       this.#models = models;
       this.#needs = needs;
       const served = new Set(models.map(({ key }) => key));
@@ -262,27 +270,52 @@ export class Engine {
     this.#counters.yields += yielded.length;
   }
 
+  /** Opens who was admitted. Gives the work of all but those who could not begin as was planned. */
+  #begin(work: Work[], admitted: Admission[]): Work[] {
+    const late = new Set<Sequence>();
+    for (const one of admitted) {
+      this.#parts.onLeftQueue?.(one.sequence.id);
+      try {
+        if (!this.#open(one)) late.add(one.sequence);
+      } catch (error) {
+        late.add(one.sequence);
+        this.#end(one.sequence, "error", asEngineError(error));
+      }
+    }
+    return work.filter(({ sequence }) => !late.has(sequence));
+  }
+
+  /** False: what was set aside of it cannot be read, it starts over. */
+  #open({ sequence, prefix, returns }: Admission): boolean {
+    const { id, model, maxLength } = sequence;
+    this.#parts.executor.open(id, { model: model.key, maxTokens: maxLength });
+    if (returns && !this.#aside.restore(sequence)) {
+      this.#parts.executor.truncate(id, 0);
+      sequence.cached = 0;
+      return false;
+    }
+    for (const [at, pieces] of prefix.entries())
+      this.#writePieces(sequence, { start: at * model.prefillChunk, pieces });
+    this.#counters.reusedTokens += prefix.length * model.prefillChunk;
+    return true;
+  }
+
   /** Logits per work; one error for all of them where the executor failed, because their state is then unknown. */
-  async #execute(work: Work[], admitted: Admission[]): Promise<Float32Array[] | BlockllmError> {
+  async #execute(work: Work[]): Promise<Float32Array[] | BlockllmError> {
     try {
-      for (const one of admitted) this.#begin(one);
       for (const { sequence, start, shared } of work) this.#writePieces(sequence, { start, pieces: shared });
       const started = performance.now();
       const logits = await this.#parts.executor.execute(work.map(batchItem));
-      this.#scheduler.drafter.observe(work, (performance.now() - started) / 1000);
+      const seconds = (performance.now() - started) / 1000;
+      this.#scheduler.drafter.observe(work, seconds);
+      this.#aside.rates.observeStep(
+        work.reduce((sum, { count }) => sum + count, 0),
+        seconds,
+      );
       return logits;
     } catch (error) {
       return asEngineError(error);
     }
-  }
-
-  #begin({ sequence, prefix }: Admission): void {
-    const { id, model, maxLength } = sequence;
-    this.#parts.executor.open(id, { model: model.key, maxTokens: maxLength });
-    for (const [at, pieces] of prefix.entries())
-      this.#writePieces(sequence, { start: at * model.prefillChunk, pieces });
-    this.#counters.reusedTokens += prefix.length * model.prefillChunk;
-    this.#parts.onLeftQueue?.(id);
   }
 
   /** Of one chunk of its prompt. */
@@ -352,30 +385,4 @@ export class Engine {
       ...(reused > 0 && { reusedTokens: reused }),
     });
   }
-}
-
-function deadlineExceeded({ arrived, deadline }: Sequence): BlockllmError {
-  const allowed = Math.max(0, Math.round(deadline - arrived));
-  return new BlockllmError("deadline_exceeded", `no token was ready within the ${allowed} ms that were left for it`, {
-    hint: "Allow more time, or ask when the server is less busy.",
-  });
-}
-
-function batchItem(work: Work): BatchItem {
-  const { sequence, start, count, stepwise, samples, draft } = work;
-  const tokens = [...sequence.tokens.slice(start, start + count), ...draft];
-  const logits = draft.length > 0 ? "all" : samples ? "last" : "none";
-  return { sequence: sequence.id, tokens, start, logits, stepwise, ...(stepwise ? {} : partingsOf(work)) };
-}
-
-/** Where the item may begin, by what others computed, and which rows on its way others could begin with. */
-function partingsOf({ sequence, count, shared, partingRows }: Work): Partial<BatchItem> {
-  const { stretches } = sequence.model;
-  const last = stretches[shared.length - 1];
-  const begin = last?.parting && { ...last.parting, rows: rowsOfPiece(shared.at(-1)!, last, count) };
-  const partings = stretches.slice(shared.length).flatMap(({ parting }) => parting ?? []);
-  return {
-    ...(begin && { begin }),
-    ...(partings.length > 0 && { partings, keepRows: (step, rows) => void partingRows.set(step, rows) }),
-  };
 }

@@ -31,6 +31,8 @@ export interface NextModels {
   models: ScheduledModel[];
   /** Also of models that are not served any more and still have sequences. */
   needs: Needs;
+  /** Of the same models: where the new plan cuts their prompts' state. */
+  stretches: ReadonlyMap<string, ScheduledModel["stretches"]>;
   /** From now on the executor runs these. Between two steps. */
   commit: () => Promise<void>;
 }
@@ -131,7 +133,9 @@ class ModelSet {
       const of = (chain: Chain): Executor => opaque.get(chain.key) ?? executors.get(runs(chain))!;
       this.executor.adopt(new Map([...chains].map(([key, chain]) => [key, of(chain)])));
     };
-    return { models, needs, commit };
+    const blocked = [...chains.values()].filter(isBlockChain);
+    const stretches = new Map(blocked.map((chain) => [chain.key, runs(chain).facts(chain).stretches]));
+    return { models, needs, stretches, commit };
   }
 
   /** Error: model_unsupported where a device was asked for by name and cannot run one of the models. */

@@ -13,7 +13,7 @@ const PATIENCE_MS = 30_000;
 /** The engine's state of one request: prompt and answer as one list of tokens, and how many of them are cached. */
 export class Sequence {
   readonly id: number;
-  readonly model: ScheduledModel;
+  model: ScheduledModel;
   readonly tenant: string;
   readonly policy: TenantPolicy;
   /** ms since 1970. */
@@ -54,12 +54,18 @@ export class Sequence {
     this.sampler = new Sampler(request.sampling ?? {}, request.tokens);
   }
 
-  /** It is admitted, for the first time or again. */
-  begin(): void {
+  /** Its chain is the same, but where the models of the plan part ways is not. */
+  replan(stretches: ScheduledModel["stretches"]): void {
+    this.model = { ...this.model, stretches };
+    this.#prefixKeys = null;
+  }
+
+  /** It is admitted, for the first time or again, with what was found of its state. */
+  beginTurn(): void {
     this.#computedBefore = this.computed;
   }
 
-  /** Computed since it was admitted, without what it had computed before. */
+  /** Computed since it was admitted, without what it or others had computed before. */
   get freshTokens(): number {
     return this.computed - this.#computedBefore;
   }

@@ -23,6 +23,9 @@ export interface EngineStats {
   loads: number;
   loadSeconds: number;
   unloads: number;
+  /** Of sequences that yielded, on disk now; and how often one was put there. */
+  swappedBytes: number;
+  swaps: number;
   promptTokens: number;
   generatedTokens: number;
   /** Tokens computed again after their sequence had yielded its pages. */

@@ -100,7 +100,11 @@ function registerEngineMetrics(registry: Registry): (stats: EngineStats) => void
   );
   const drafted = gauge("blockllm_drafted_tokens", "Tokens guessed ahead of the model, to be verified many at once.");
   const accepted = gauge("blockllm_accepted_tokens", "Drafted tokens that the model would have given.");
+  const swapped = gauge("blockllm_swapped_bytes", "Keys and values on disk, of sequences that gave way to others.");
+  const swaps = gauge("blockllm_swaps", "How often a sequence was put there since the start.");
   return (stats) => {
+    swapped.set(stats.swappedBytes);
+    swaps.set(stats.swaps);
     queued.set(stats.queued);
     running.set(stats.running);
     kvBytes.set(stats.kvBytes);

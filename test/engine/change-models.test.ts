@@ -93,9 +93,12 @@ describe("models that come and go while others run", () => {
   let source: TemporaryRepository;
   const alone: SampledRows = new Map();
 
-  async function runAlone(id: number, model: string, knobs: Partial<EngineConfig> = {}): Promise<void> {
-    const one = await changingEngine(source, [model], knobs);
-    one.submit(id, model);
+  /** The prompt of request 0, for another model: what both begin with is kept of one for the other. */
+  const SAME_PROMPT = { tokens: requestTo("base", 0).tokens };
+
+  async function runAlone(id: number, model: string, more: Partial<EngineRequest> = {}): Promise<void> {
+    const one = await changingEngine(source, [model]);
+    one.submit(id, model, more);
     await one.finish();
     await one.engine.close();
     alone.set(id, one.rows.get(id)!);
@@ -112,6 +115,8 @@ describe("models that come and go while others run", () => {
     await runAlone(1, "end");
     await runAlone(2, "middle");
     await runAlone(3, "other");
+    await runAlone(4, "end", SAME_PROMPT);
+    await runAlone(5, "middle", SAME_PROMPT);
   });
   afterAll(async () => source.remove());
 
@@ -128,8 +133,14 @@ describe("models that come and go while others run", () => {
     ]) {
       await change(names);
       segments.push(engine.stats().segments);
-      if (names.includes("end") && !rows.has(1)) submit(1, "end");
-      if (names.includes("middle") && !rows.has(2)) submit(2, "middle");
+      if (names.includes("end") && !rows.has(1)) {
+        submit(1, "end");
+        submit(4, "end", SAME_PROMPT);
+      }
+      if (names.includes("middle") && !rows.has(2)) {
+        submit(2, "middle");
+        submit(5, "middle", SAME_PROMPT);
+      }
       if (names.includes("other") && !rows.has(3)) submit(3, "other");
       await steps(3);
     }

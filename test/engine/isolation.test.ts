@@ -68,6 +68,18 @@ describe("a sequence's logits are the same bit for bit", () => {
     expectSameBits(rows, alone);
   });
 
+  test("after yielding pages and getting them back from disk", async () => {
+    const { rows, stats } = await engine.run(requests, {
+      kvMemoryBytes: 5 * PAGE_BYTES,
+      swap: "always",
+      prefixCache: "off",
+    });
+    expect(stats.yields).toBeGreaterThan(3);
+    expect(stats.swaps).toBe(stats.yields);
+    expect(stats).toMatchObject({ replayedTokens: 0, swappedBytes: 0 });
+    expectSameBits(rows, alone);
+  });
+
   test("submitted in another order", async () => {
     expectSameBits((await engine.run(requests.toReversed(), { maxSequences: 5 })).rows, alone);
   });

@@ -80,6 +80,8 @@ export class ScriptedEngine implements Engine {
       loads: 1,
       loadSeconds: 0.5,
       unloads: 0,
+      swappedBytes: 0,
+      swaps: 0,
       weightBytes: 5,
       segments: 6,
       promptTokens: 0,

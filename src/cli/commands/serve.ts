@@ -32,6 +32,7 @@ interface ServeOptions {
   device?: DeviceWish;
   speculate?: "auto" | "off";
   solo?: "auto" | "off";
+  swap?: "auto" | "off";
   prefixCache?: "on" | "off";
 }
 
@@ -91,6 +92,11 @@ export const serveCommand = defineCommand<ServeOptions, void>({
       parse: oneOf("--prefix-cache", ["on", "off"]),
     },
     {
+      flags: "--swap <auto|off>",
+      help: "auto: what sequences that give way had computed waits on disk, where that is measured to be sooner than computing it again (default: auto)",
+      parse: oneOf("--swap", ["auto", "off"]),
+    },
+    {
       flags: "--solo <auto|off>",
       help: "auto: a model that answers one request at a time gets a session of its own, for its weights a second time, while memory is plenty (default: auto)",
       parse: oneOf("--solo", ["auto", "off"]),
@@ -126,6 +132,7 @@ async function loadEngine(context: CommandContext, options: ServeOptions): Promi
     ...(options.speculate === undefined ? {} : { speculate: options.speculate }),
     ...(options.prefixCache === undefined ? {} : { prefixCache: options.prefixCache }),
     solo: options.solo ?? "auto",
+    swap: options.swap ?? "auto",
   });
   const stats = await engine.stats();
   const took = formatDuration(performance.now() - began);

@@ -2,7 +2,7 @@ import type { Digest, TensorEntry } from "../../blocks/block.ts";
 import { factorTensors, type ChainPart } from "../../chain/chain.ts";
 import type { Segment } from "../../chain/plan.ts";
 
-/** A session beside its weights: graph, allocator, threads; measured (bench/memory.ts). */
+/** A session beside its weights: graph, allocator, threads; measured (docs/decisions/2026-11-23-one-memory-budget.md). */
 const SESSION_BYTES = 2 ** 20;
 /** A session's allocator keeps what its largest run took: so many rows of its widest value at once, measured. */
 const ROWS_KEPT_TWICE = 2;

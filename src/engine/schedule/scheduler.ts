@@ -7,6 +7,7 @@ import { ownerLabel } from "../kv/prefix-keys.ts";
 import { joinPiece, pieceBytesPerToken } from "../kv/stretch-state.ts";
 import type { MemoryBudget } from "../memory/memory-budget.ts";
 import type { Residency } from "../memory/residency.ts";
+import type { SetAside } from "../memory/set-aside.ts";
 import type { Sequence } from "../sequence.ts";
 import { Drafter } from "../speculate/drafter.ts";
 import { LoadPatience } from "./load-patience.ts";
@@ -17,7 +18,7 @@ import { inTurns } from "./turns.ts";
 
 export interface Schedule {
   work: Work[];
-  /** Gave their pages up in this step and wait to be replayed; their state must be released before the work runs. */
+  /** Gave their pages up in this step and wait to go on; their state must be released before the work runs. */
   yielded: Sequence[];
   /** Begin in this step, some of them with the first chunks of their prompts cached by others. */
   admitted: Admission[];
@@ -27,12 +28,15 @@ export interface Admission {
   sequence: Sequence;
   /** Chunk by chunk, the pieces of all stretches. */
   prefix: Float32Array[][];
+  /** It comes back to what was set aside of it. */
+  returns: boolean;
 }
 
 /** What the scheduler divides. */
 export interface SharedMemory {
   budget: MemoryBudget;
   residency: Residency;
+  aside: SetAside;
 }
 
 /** Who runs does not give way to a model that waits before so many tokens of it are new: what is replayed is no progress. */
@@ -51,15 +55,17 @@ export class Scheduler {
   readonly #config: EngineConfig;
   readonly #budget: MemoryBudget;
   readonly #residency: Residency;
+  readonly #aside: SetAside;
   readonly #patience = new LoadPatience();
   readonly #counters = new TokenCounters();
   readonly #waiting = new Set<Sequence>();
   readonly #running = new Set<Sequence>();
 
-  constructor(config: EngineConfig, { budget, residency }: SharedMemory) {
+  constructor(config: EngineConfig, { budget, residency, aside }: SharedMemory) {
     this.#config = config;
     this.#budget = budget;
     this.#residency = residency;
+    this.#aside = aside;
     this.ledger = new PageLedger(budget);
     this.prefixes = new PrefixCache(this.ledger);
     this.drafter = new Drafter(config, this.ledger);
@@ -87,6 +93,11 @@ export class Scheduler {
   }
 
   remove(sequence: Sequence): void {
+    this.#aside.drop(sequence.id);
+    this.#leave(sequence);
+  }
+
+  #leave(sequence: Sequence): void {
     this.#waiting.delete(sequence);
     if (this.#running.delete(sequence)) this.#residency.letGo(sequence.model.key);
     this.ledger.release(sequence.id);
@@ -162,6 +173,7 @@ export class Scheduler {
     this.#residency.checkIntegrity([...this.#running].map(({ model }) => model.key));
     this.ledger.checkIntegrity(new Set([...[...this.#running].map(({ id }) => id), ...this.prefixes.holders]));
     this.prefixes.checkIntegrity();
+    this.#aside.checkIntegrity(new Set([...this.#waiting].map(({ id }) => id)));
   }
 
   /** A change of models may have cut the segments of those who run otherwise: who finds no room for the new ones yields. */
@@ -229,11 +241,12 @@ export class Scheduler {
     }
     this.#residency.demand(key);
     this.ledger.claim(claim);
-    const prefix = this.#lookUpPrefix(sequence);
+    const kept = this.#aside.tokensOf(sequence);
+    const prefix = kept > 0 ? [] : this.#lookUpPrefix(sequence);
     if (sequence.computed === 0) sequence.reused = prefix.length * prefillChunk;
-    sequence.begin();
-    sequence.advance(prefix.length * prefillChunk);
-    lists.admitted.push({ sequence, prefix });
+    sequence.advance(kept > 0 ? kept : prefix.length * prefillChunk);
+    sequence.beginTurn();
+    lists.admitted.push({ sequence, prefix, returns: kept > 0 });
     this.#waiting.delete(sequence);
     this.#running.add(sequence);
     return true;
@@ -316,7 +329,8 @@ export class Scheduler {
   }
 
   #yield(sequence: Sequence): void {
-    this.remove(sequence);
+    this.#aside.keep(sequence);
+    this.#leave(sequence);
     sequence.cached = 0;
     this.#waiting.add(sequence);
   }

@@ -44,6 +44,7 @@ const machine = fc.record({
   spare: fc.integer({ min: 0, max: 6 * SEGMENT }),
   maxSequences: fc.integer({ min: 1, max: 8 }),
   prefixCache: fc.constantFrom("on" as const, "off" as const),
+  swap: fc.constantFrom("off" as const, "auto" as const, "always" as const),
   broken: fc.option(fc.nat(7), { freq: 5 }),
 });
 
@@ -136,13 +137,17 @@ test("whatever comes, changes and leaves: memory is never exceeded or lost, ever
           const wanted = NAMES.filter((_, bit) => (keep & (1 << bit)) !== 0);
           const stay = new Set([...wanted, ...served, ...engine.liveModels()]);
           const needs = needsOf(NAMES.filter((one) => stay.has(one)));
+          const stretches = new Map(Array.from(models.values(), (one) => [one.key, one.stretches]));
           const commit = async (): Promise<void> => {
             executor.needs = needs;
             served = wanted;
             return Promise.resolve();
           };
           state.changing = true;
-          const changed = engine.adopt({ models: wanted.map((one) => models.get(one)!), needs, commit }, 1e6);
+          const changed = engine.adopt(
+            { models: wanted.map((one) => models.get(one)!), needs, commit, stretches },
+            1e6,
+          );
           void changed.then(() => (state.changing = false));
         }
         for (let waited = 0; waited < wait; waited++) await step();
@@ -152,7 +157,7 @@ test("whatever comes, changes and leaves: memory is never exceeded or lost, ever
         await step();
       }
 
-      expect(engine.stats()).toMatchObject({ queued: 0, running: 0, kvBytes: 0, stateBytes: 0 });
+      expect(engine.stats()).toMatchObject({ queued: 0, running: 0, kvBytes: 0, stateBytes: 0, swappedBytes: 0 });
       for (const [id, { model, prompt, maxTokens }] of asked) {
         const ends = events.get(id)!.filter(({ type }) => type === "request-end");
         expect(ends, `ends of request ${id}`).toHaveLength(1);
