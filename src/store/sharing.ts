@@ -64,6 +64,8 @@ export interface BlockSharing {
   replaces?: ChainEntry["replaces"];
   /** Of the tensors' bytes, those that another model stores too: blocks that differ may differ in one norm only. */
   shared_tensor_bytes: number;
+  /** What keeping tensors as lossless differences to a base's takes off the disk; absent where none is kept so. */
+  residual_saved_bytes?: number;
 }
 
 /** Compares the named models, or all, by digest alone. Changes nothing. */
@@ -131,6 +133,7 @@ async function describeModel(
   const blobs = [...blobsOf(model)];
   const isShared = (digest: Digest) => (usage.get(digest)?.models ?? 0) > 1;
   const others = models.filter((other) => other !== model);
+  const residuals = new Map(residualsAmong(model.manifest.layers).map((residual) => [residual.tensor, residual]));
   const blocks: BlockSharing[] = [];
   for (const { kind, layer, digest, bytes, adapter, replaces } of model.document.chain) {
     const references = blockReferences(await repository.readBlock(digest));
@@ -140,6 +143,7 @@ async function describeModel(
         .map((tensor) => [tensor.digest, tensor.size]),
     );
     const sharedTensors = [...tensors].filter(([tensor]) => isShared(tensor));
+    const encoded = [...tensors.keys()].flatMap((tensor) => residuals.get(tensor) ?? []);
     blocks.push({
       kind,
       layer,
@@ -149,6 +153,7 @@ async function describeModel(
       ...(adapter === undefined ? {} : { adapter }),
       ...(replaces === undefined ? {} : { replaces }),
       shared_tensor_bytes: sum(sharedTensors.map(([, size]) => size)),
+      ...(encoded.length > 0 && { residual_saved_bytes: sum(encoded.map(({ bytes, blob }) => bytes - blob.size)) }),
     });
   }
   return {

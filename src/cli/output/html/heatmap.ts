@@ -106,6 +106,7 @@ const FILLS: Record<Way, string> = {
   exact: "#2f6fde",
   lowrank: "#0f9d7a",
   equivalent: "#8a4fd3",
+  residual: "#c77700",
   tensors: "#9dbdf2",
   "lowrank-possible": "url(#lowrank-possible)",
   "equivalent-possible": "url(#equivalent-possible)",

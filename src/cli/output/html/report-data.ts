@@ -20,12 +20,13 @@ export function reportData(
   const cells = view.models.map(({ cells: row }, model) => {
     const placed: ([block: number, way: number, half: string] | 0)[] = view.columns.map(() => 0);
     for (const { column, block, way, half, measured } of row) {
-      const { digest, bytes, shared_tensor_bytes, replaces, adapter } = block;
+      const { digest, bytes, shared_tensor_bytes, residual_saved_bytes, replaces, adapter } = block;
       if (!digests.has(digest)) {
         digests.set(digest, blocks.length);
         blocks.push([digest, bytes, shared_tensor_bytes, measured === null ? -1 : pairs.push(measured) - 1]);
       }
-      if (replaces || adapter) merges[`${model},${column}`] = { replaces, adapter };
+      if (replaces || adapter || residual_saved_bytes !== undefined)
+        merges[`${model},${column}`] = { replaces, adapter, residual_saved_bytes };
       placed[column] = [digests.get(digest)!, WAYS.findIndex(({ id }) => id === way), half[0]!];
     }
     return placed;

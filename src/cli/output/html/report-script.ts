@@ -124,6 +124,7 @@ function describeBlock(row, column, alike) {
   ];
   if (others.length === 0 && sharedTensorBytes > 0) facts.push(["of its weights", showBytes(sharedTensorBytes) + " are stored for other models, too"]);
   if (merge?.adapter) facts.push(["its own factors", showBytes(merge.adapter.bytes)]);
+  if (merge?.residual_saved_bytes !== undefined) facts.push(["less on disk", showBytes(merge.residual_saved_bytes)]);
   const parts = [element("h3", data.models[row] + ": " + data.columns[column]), list(facts)];
   if (merge?.replaces) {
     const { tier, digest: original, kept, evidence } = merge.replaces;

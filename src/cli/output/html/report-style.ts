@@ -43,7 +43,7 @@ svg text.layer { fill: var(--soft); font-size: 11px; text-anchor: middle; domina
 svg text.letter { fill: #fff; font-size: 10px; font-weight: 600; text-anchor: middle; pointer-events: none; }
 svg text.number { font-size: 11px; text-anchor: middle; pointer-events: none; }
 svg text.number.dark { fill: #fff; }
-.way.exact { fill: var(--exact); } .way.lowrank { fill: var(--lowrank); } .way.equivalent { fill: var(--equivalent); } .way.own { fill: var(--own); } .way.tensors { fill: var(--tensors); }
+.way.exact { fill: var(--exact); } .way.lowrank { fill: var(--lowrank); } .way.equivalent { fill: var(--equivalent); } .way.residual { fill: var(--residual); } .way.own { fill: var(--own); } .way.tensors { fill: var(--tensors); }
 .stripe-ground { fill: var(--stripe-ground); } .stripe.lowrank { fill: var(--lowrank); } .stripe.equivalent { fill: var(--equivalent); } .stripe.residual { fill: var(--residual); }
 .interval .axis { stroke: var(--line); stroke-width: 2; } .interval .range { stroke: var(--equivalent); opacity: 0.55; } .interval .before { stroke: var(--soft); } .interval .after { fill: var(--equivalent); }
 .shade { fill: var(--exact); }

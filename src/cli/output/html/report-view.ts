@@ -9,6 +9,7 @@ export const WAYS = [
   { id: "exact", name: "the same block as another model's" },
   { id: "lowrank", name: "a shared block and low-rank factors of its own" },
   { id: "equivalent", name: "another model's block in its place, within the quality budget" },
+  { id: "residual", name: "its own, stored as a lossless difference" },
   { id: "tensors", name: "its own, but most of its weights are another model's, too" },
   { id: "lowrank-possible", name: "its own; could be low-rank factors over a shared block" },
   { id: "equivalent-possible", name: "its own; another model's would do within the quality budget" },
@@ -105,12 +106,13 @@ function pairsByDigest({ per_model, pairs }: Dedupe): Map<string, MeasuredPair> 
 const MOSTLY = 0.5;
 
 function wayOf(
-  { shared_with, bytes, shared_tensor_bytes, adapter, replaces }: BlockSharing,
+  { shared_with, bytes, shared_tensor_bytes, residual_saved_bytes, adapter, replaces }: BlockSharing,
   pair: MeasuredPair | null,
 ): Way {
   if (replaces) return replaces.tier;
   if (adapter) return "lowrank";
   if (shared_with.length > 0) return "exact";
+  if (residual_saved_bytes !== undefined) return "residual";
   if (pair !== null) return `${pair.tier}-possible`;
   return shared_tensor_bytes >= MOSTLY * bytes ? "tensors" : "own";
 }

@@ -148,6 +148,7 @@ describe("the map", () => {
     const value = dedupeValue(DESK);
     value.pairs.push(lowRankPair("base", "legal", 0));
     value.per_model[3]!.blocks[5]!.shared_tensor_bytes = 900_000;
+    value.per_model[3]!.blocks[4]!.residual_saved_bytes = 100;
     value.per_model[1]!.blocks[2]!.adapter = { digest: `sha256:${"cd".repeat(32)}`, bytes: 10 };
     const { models, columns } = viewReport(value);
     expect(columns.map(({ label }) => label)).toEqual([
@@ -162,7 +163,7 @@ describe("the map", () => {
     expect(ways["base"]).toEqual(Array(6).fill("exact"));
     expect(ways["copy"]).toEqual(["exact", "exact", "lowrank", "exact", "exact", "exact"]);
     expect(ways["legal"]).toEqual(["exact", "lowrank-possible", "own", "exact", "own", "exact"]);
-    expect(ways["alone"]).toEqual(["own", "own", "own", "own", "own", "tensors"]);
+    expect(ways["alone"]).toEqual(["own", "own", "own", "own", "residual", "tensors"]);
   });
 
   it("has a place for blocks of models of other shapes", () => {
