@@ -1,4 +1,5 @@
 import type { BlockSharing, ModelSharing, SharingReport, Tier } from "../../store/sharing.ts";
+import type { Divergence } from "../../store/sharing-pairs.ts";
 import { formatBytes, formatCount, formatNumber, formatPercent, shortDigest } from "./format.ts";
 import { renderTable } from "./table.ts";
 
@@ -7,7 +8,7 @@ export function printSharing(report: Omit<SharingReport, "pairs" | "tiers"> & { 
   if (report.models === 0) return "no models yet: `blockllm split <folder>` adds one";
   const saved = report.logical_bytes - report.stored_bytes;
   return [
-    printModels(report.per_model),
+    printModels(report),
     "",
     printMap(report.per_model),
     "",
@@ -52,7 +53,7 @@ export function printMerges(blocks: BlockSharing[]): string[] {
   return [table];
 }
 
-function printModels(models: ModelSharing[]): string {
+function printModels({ per_model, first_divergence }: Pick<SharingReport, "per_model" | "first_divergence">): string {
   return renderTable(
     [
       { head: "model" },
@@ -60,15 +61,25 @@ function printModels(models: ModelSharing[]): string {
       { head: "its own", align: "right" },
       { head: "shared", align: "right" },
       { head: "blocks shared", align: "right" },
+      { head: "parts from the nearest at" },
     ],
-    models.map(({ name, bytes, unique_bytes, blocks }) => [
+    per_model.map(({ name, bytes, unique_bytes, blocks }) => [
       name,
       formatBytes(bytes),
       formatBytes(unique_bytes),
       formatPercent(Math.max(0, 1 - unique_bytes / Math.max(1, bytes))),
       `${blocks.filter(({ shared_with }) => shared_with.length > 0).length} of ${blocks.length}`,
+      describeParting(name, first_divergence),
     ]),
   );
+}
+
+/** "base: attention 4": the model with which it has most bytes in common, and the first block in which they differ. */
+function describeParting(name: string, divergences: Divergence[]): string {
+  const own = divergences.filter(({ a, b }) => a === name || b === name);
+  if (own.length === 0) return "";
+  const { a, b, kind, layer } = own.reduce((best, each) => (each.shared_bytes > best.shared_bytes ? each : best));
+  return `${a === name ? b : a}: ${kind === null ? "nowhere" : layer === null ? kind : `${kind} ${layer}`}`;
 }
 
 const OWN = ".";

@@ -17,6 +17,18 @@ it("draws the same letter for the same block and a dot for one of its own", () =
   expect(text).toContain("4.00 MB saved");
 });
 
+it("says where each model parts from the one most like it", () => {
+  const value = report([model("base", ["a1", "a2"]), model("copy", ["a1", "a2"]), model("legal", ["a1", "b2"])]);
+  value.first_divergence = [
+    { a: "base", b: "copy", layer: null, kind: null, shared_bytes: 20 },
+    { a: "base", b: "legal", layer: 1, kind: "mlp", shared_bytes: 12 },
+    { a: "copy", b: "legal", layer: 1, kind: "mlp", shared_bytes: 11 },
+  ];
+  const text = printSharing(value);
+  expect(text).toMatch(/^base .* copy: nowhere$/m);
+  expect(text).toMatch(/^legal .* base: mlp 1$/m);
+});
+
 it("says what to do in an empty repository", () => {
   expect(printSharing({ ...report([]), models: 0 })).toMatch(/blockllm split/);
 });
