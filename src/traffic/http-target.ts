@@ -31,6 +31,8 @@ const chunk = z.object({
   error: z.object({ message: z.string(), code: z.union([z.string(), z.number()]).nullish() }).nullish(),
 });
 
+const errorBody = z.object({ error: z.object({ code: z.union([z.string(), z.number()]) }) });
+
 const LOCAL_HOSTS = new Set(["127.0.0.1", "localhost", "[::1]"]);
 
 /** A server that speaks OpenAI's completions with prompts of token ids: blockllm's, llama.cpp's, vLLM's. */
@@ -70,17 +72,25 @@ export class HttpTarget implements Target {
   }
 
   async ask(question: Question, onTokens: (tokens: NewTokens) => void, signal: AbortSignal): Promise<Answer> {
-    const response = await fetch(`${this.#base}/v1/completions`, {
-      method: "POST",
-      headers: { "content-type": "application/json", ...authorization(this.#keys, question.tenant) },
-      body: JSON.stringify(bodyOf(question)),
-      signal,
-    });
+    const response = await this.#post(question, signal);
     if (response.status === 429) {
       throw new Refused(await response.text(), retryAfter(response.headers.get("retry-after"), Date.now()));
     }
     if (!response.ok || response.body === null) throw await refusal(response);
     return await readAnswer(response.body, onTokens);
+  }
+
+  async #post(question: Question, signal: AbortSignal): Promise<Response> {
+    try {
+      return await fetch(`${this.#base}/v1/completions`, {
+        method: "POST",
+        headers: { "content-type": "application/json", ...authorization(this.#keys, question.tenant) },
+        body: JSON.stringify(bodyOf(question)),
+        signal,
+      });
+    } catch (error) {
+      throw new Error(causeOf(error), { cause: error });
+    }
   }
 
   memoryBytes(): number | null {
@@ -122,7 +132,8 @@ function bodyOf({ model, prompt, maxTokens, temperature, seed }: Question): obje
 
 async function refusal(response: Response): Promise<Error> {
   const text = await response.text();
-  return new Error(`HTTP status ${response.status}: ${text.slice(0, 200)}`);
+  const said = errorBody.safeParse(attemptJson(text));
+  return new Error(`HTTP status ${response.status}: ${said.data?.error.code ?? text.slice(0, 80)}`);
 }
 
 async function readAnswer(body: AsyncIterable<Uint8Array>, onTokens: (tokens: NewTokens) => void): Promise<Answer> {
@@ -147,4 +158,12 @@ async function readAnswer(body: AsyncIterable<Uint8Array>, onTokens: (tokens: Ne
 /** `fetch failed` says nothing; its cause says what. */
 function causeOf(error: unknown): string {
   return error instanceof Error && error.cause !== undefined ? reasonOf(error.cause) : reasonOf(error);
+}
+
+function attemptJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
 }

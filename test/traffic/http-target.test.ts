@@ -98,6 +98,12 @@ describe("a server of somebody", () => {
 
   test.each([
     ["fails", (response: ServerResponse) => void response.writeHead(500).end("no"), /HTTP status 500: no/],
+    [
+      "drains",
+      (response: ServerResponse) => void response.writeHead(503).end('{"error":{"code":"draining"}}'),
+      /503: draining$/,
+    ],
+    ["hangs up", (response: ServerResponse) => void response.destroy(), /other side closed|socket hang up|ECONNRESET/],
     ["ends without a reason", frames({ choices: [{ text: "a" }] }), /ended after 1 tokens without a reason/],
     ["fails in the stream", frames({ error: { message: "boom", code: "engine_failed" } }), /engine_failed.*boom/],
   ])("that %s is an error that says so", async (_, answer, expected) => {
