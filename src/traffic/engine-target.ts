@@ -1,6 +1,6 @@
 import type { EngineClient } from "../engine/engine-client.ts";
 import { BlockllmError } from "../support/errors.ts";
-import { processMemory } from "./process-memory.ts";
+import { processMemory, processorSeconds } from "./process-costs.ts";
 import type { Question } from "./questions.ts";
 import { Refused, type Answer, type Holdings, type NewTokens, type Target, type TargetModel } from "./target.ts";
 
@@ -36,6 +36,10 @@ export class EngineTarget implements Target {
 
   memoryBytes(): number | null {
     return processMemory(process.pid);
+  }
+
+  processorSeconds(): number | null {
+    return processorSeconds(process.pid);
   }
 
   async holdings(): Promise<Holdings> {

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { BlockllmError } from "../support/errors.ts";
 import { reasonOf } from "../support/reason.ts";
 import { listeningProcess } from "./listening-process.ts";
-import { processMemory } from "./process-memory.ts";
+import { processMemory, processorSeconds } from "./process-costs.ts";
 import { readHoldings } from "./read-holdings.ts";
 import type { Question } from "./questions.ts";
 import { sseData } from "./sse-data.ts";
@@ -95,6 +95,10 @@ export class HttpTarget implements Target {
 
   memoryBytes(): number | null {
     return this.#process === null ? null : processMemory(this.#process);
+  }
+
+  processorSeconds(): number | null {
+    return this.#process === null ? null : processorSeconds(this.#process);
   }
 
   async holdings(): Promise<Holdings | null> {

@@ -60,6 +60,7 @@ export const RATIOS = [
   "latency_p95_ms",
   "latency_p99_ms",
   "first_token_p95_ms",
+  "processor_ms_per_token",
   "memory_bytes",
 ] as const;
 export type RatioName = (typeof RATIOS)[number];
@@ -86,6 +87,7 @@ export function measureOf(run: RunSummary, name: MeasureName): number | null {
     case "tokens_per_second":
     case "requests_per_second":
     case "good_per_second":
+    case "processor_ms_per_token":
     case "memory_bytes":
       return run[name];
   }

@@ -25,6 +25,8 @@ export interface LoadResult {
   seconds: number;
   /** Most that was seen while it ran. */
   memoryBytes: number | null;
+  /** That the serving process computed from the start to the last answer. */
+  processorSeconds: number | null;
 }
 
 const MEMORY_INTERVAL_MS = 1000;
@@ -39,6 +41,7 @@ export async function runLoad(target: Target, load: Load, signal: AbortSignal): 
   const ask = async (index: number, due: number | null): Promise<Sample> =>
     await askQuestion(target, question(index), { ...load, now, due, signal });
   const memory = watchMemory(target);
+  const computedBefore = target.processorSeconds();
   try {
     const { pending, seconds } =
       load.arrivals.kind === "closed"
@@ -46,7 +49,9 @@ export async function runLoad(target: Target, load: Load, signal: AbortSignal): 
         : await askWhenDue(ask, now, { ...load.arrivals, signal });
     memory.look();
     const samples = await Promise.all(pending);
-    return { samples, seconds: seconds ?? now(), memoryBytes: memory.most() };
+    const computed = target.processorSeconds();
+    const processorSeconds = computed === null || computedBefore === null ? null : computed - computedBefore;
+    return { samples, seconds: seconds ?? now(), memoryBytes: memory.most(), processorSeconds };
   } finally {
     memory.stop();
   }

@@ -28,6 +28,11 @@ export interface RunSummary {
   token_ms: Percentiles | null;
   /** How late the generator itself sent, worst case. */
   sent_late_ms: number;
+  /**
+   * All threads of the serving process, the generator's too where it is in the same one. What else the machine does
+   * hardly moves it.
+   */
+  processor_ms_per_token: number | null;
   memory_bytes: number | null;
   /** What the target held when all was over; anything but zeros is a leak. */
   left: Holdings | null;
@@ -42,12 +47,13 @@ export interface Goals {
 }
 
 export function summarise(
-  { samples, seconds, memoryBytes }: LoadResult,
+  { samples, seconds, memoryBytes, processorSeconds }: LoadResult,
   goals: Goals,
   left: Holdings | null,
 ): RunSummary {
   const finished = samples.filter(({ outcome }) => outcome.kind === "finished");
   const within = finished.filter(({ ended }) => ended <= seconds);
+  const tokens = samples.reduce((sum, { completionTokens }) => sum + completionTokens, 0);
   const latencies = finished.map(latencyOf);
   const sorted = latencies.toSorted((a, b) => a - b);
   return {
@@ -70,6 +76,7 @@ export function summarise(
     first_token_ms: percentilesOf(finished.flatMap((sample) => firstTokenOf(sample) ?? [])),
     token_ms: percentilesOf(finished.flatMap((sample) => perTokenOf(sample) ?? [])),
     sent_late_ms: Math.max(0, ...samples.map(({ due, sent }) => (sent - due) * 1000)),
+    processor_ms_per_token: processorSeconds === null || tokens === 0 ? null : (processorSeconds * 1000) / tokens,
     memory_bytes: memoryBytes,
     left,
     latency_curve_ms: sorted.length === 0 ? [] : Array.from({ length: 51 }, (_, at) => quantile(sorted, at / 50)!),

@@ -7,6 +7,8 @@ export interface Target {
   ask(question: Question, onTokens: (tokens: NewTokens) => void, signal: AbortSignal): Promise<Answer>;
   /** Proportional set size of what serves, in bytes; null where it cannot be known. */
   memoryBytes(): number | null;
+  /** What its process has computed since it began, all threads, in seconds; null where it cannot be known. */
+  processorSeconds(): number | null;
   /** What the server says it holds right now; null where it does not say. */
   holdings(): Promise<Holdings | null>;
   close(): Promise<void>;

@@ -31,6 +31,10 @@ export class ScriptedTarget implements Target {
     return null;
   }
 
+  processorSeconds(): number | null {
+    return null;
+  }
+
   holdings(): Promise<null> {
     return Promise.resolve(null);
   }

@@ -23,7 +23,7 @@ function sample(more: Partial<Sample> = {}): Sample {
 }
 
 function summaryOf(samples: Sample[], seconds: number, goals = {}) {
-  return summarise({ samples, seconds, memoryBytes: null }, goals, null);
+  return summarise({ samples, seconds, memoryBytes: null, processorSeconds: 2.2 }, goals, null);
 }
 
 describe("a run in numbers", () => {
@@ -78,6 +78,11 @@ describe("a run in numbers", () => {
     expect(summaryOf(samples, 10).good_per_second).toBeCloseTo(0.3);
     expect(summaryOf(samples, 10, { first_token_ms: 1000 }).good_per_second).toBeCloseTo(0.2);
     expect(summaryOf(samples, 10, { first_token_ms: 1000, token_ms: 150 }).good_per_second).toBeCloseTo(0.1);
+  });
+
+  test("processor time is shared out over all tokens", () => {
+    expect(summaryOf([sample(), sample()], 10).processor_ms_per_token).toBeCloseTo(100);
+    expect(summaryOf([], 10).processor_ms_per_token).toBeNull();
   });
 
   test("of no requests it has no latencies", () => {

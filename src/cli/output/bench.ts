@@ -7,7 +7,7 @@ import { type Column, renderTable } from "./table.ts";
 export const BENCH_COLUMNS: Column[] = [
   { head: "load" },
   { head: "side" },
-  ...["req/s", "tokens/s", "first p50", "first p95", "token p50", "p50", "p95", "p99", "memory"].map(
+  ...["req/s", "tokens/s", "first p50", "first p95", "token p50", "p50", "p95", "p99", "cpu/token", "memory"].map(
     (head): Column => ({ head, align: "right" }),
   ),
   { head: "ended" },
@@ -29,7 +29,7 @@ export function printBench(report: BenchReport): string {
     "",
     renderTable(BENCH_COLUMNS, rows),
     "",
-    "Medians of the repeats. Times in ms from when a request was due: first token, mean of later tokens, whole answer.",
+    "Medians of the repeats. Times in ms from when a request was due: first token, mean of later tokens, whole answer; processor time of all threads per token.",
     ...report.notes,
   ].join("\n");
 }
@@ -54,6 +54,7 @@ export function pointRows(point: PointReport): string[][] {
       ratio("latency_p50_ms"),
       ratio("latency_p95_ms"),
       ratio("latency_p99_ms"),
+      ratio("processor_ms_per_token"),
       ratio("memory_bytes"),
       compared === 0 ? "" : `same tokens: ${equal} of ${compared}`,
     ],
@@ -72,6 +73,7 @@ function measuresOf({ medians, runs }: PointResult): string[] {
     median("latency_p50_ms", 0),
     median("latency_p95_ms", 0),
     median("latency_p99_ms", 0),
+    median("processor_ms_per_token", 1),
     medians.memory_bytes ? formatBytes(medians.memory_bytes.median) : "–",
     endings(runs),
   ];

@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { BlockllmError } from "../../support/errors.ts";
 import { reasonOf } from "../../support/reason.ts";
-import { processMemory } from "../process-memory.ts";
+import { processMemory, processorSeconds } from "../process-costs.ts";
 import type { Question } from "../questions.ts";
 import type { Answer, NewTokens, Target, TargetModel } from "../target.ts";
 import { OneByOne } from "./one-by-one.ts";
@@ -60,6 +60,10 @@ export class TransformersTarget implements Target {
 
   memoryBytes(): number | null {
     return processMemory(process.pid);
+  }
+
+  processorSeconds(): number | null {
+    return processorSeconds(process.pid);
   }
 
   holdings(): Promise<null> {

@@ -39,7 +39,8 @@ export function renderBenchPage(report: BenchReport & { gates: Gate[] }, { madeA
       <div class="scroll">${numbers(report)}</div>
       <p class="note">
         Medians of ${formatCount(scenario.repeats, "repeat")}; ratios with the least and the most. Times in ms from when
-        a request was due, also where the server kept it waiting: first token, mean of later tokens, whole answer.
+        a request was due, also where the server kept it waiting: first token, mean of later tokens, whole answer;
+        processor time of all threads per token.
       </p>
       ${notes.map((note) => html`<p class="note">${note}</p>`)}
       <h2>Scenario</h2>

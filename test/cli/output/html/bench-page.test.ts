@@ -31,7 +31,7 @@ function measured(side: string, ended: number[], outcome: Measured["samples"][nu
     place: 0,
     repeat: 0,
     samples,
-    summary: summarise({ samples, seconds: 5, memoryBytes: 1e9 }, {}, null),
+    summary: summarise({ samples, seconds: 5, memoryBytes: 1e9, processorSeconds: 2.2 }, {}, null),
   };
 }
 
