@@ -3,6 +3,8 @@ export { openRepository } from "./store/open-repository.ts";
 export type { Repository } from "./store/repository.ts";
 export { type AddedModel, addModel, type AddModelOptions } from "./store/add-model.ts";
 export { reportSharing, type SharingReport } from "./store/sharing.ts";
+export { type AppliedTiers, applyTiers, type ApplyOptions } from "./store/apply-tiers.ts";
+export { markExactOnly, type Undone, undoMerges } from "./store/undo-merges.ts";
 export { exportModel, type ExportedModel } from "./chain/export-model.ts";
 export { type Verification, verifyModel, type VerifyOptions } from "./engine/verify-model.ts";
 export { type EngineClient, type EngineOptions, startEngine } from "./engine/engine-client.ts";

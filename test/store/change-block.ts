@@ -1,5 +1,7 @@
 import type { BlockDocument, TensorEntry } from "../../src/blocks/block.ts";
 import { digestHex } from "../../src/fingerprint/digest.ts";
+import { toFloats } from "../../src/fingerprint/element-stream.ts";
+import { floatToHalf } from "../../src/onnx/numbers.ts";
 import { readModel } from "../../src/onnx/read-model.ts";
 import { writeModel } from "../../src/onnx/write-model.ts";
 import { MEDIA_TYPES } from "../../src/store/descriptor.ts";
@@ -34,10 +36,11 @@ async function changeBlock(
     const tensors: TensorEntry[] = [];
     for (const tensor of part.tensors) {
       const bytes = await blobs.read(tensor.digest);
-      const changed = change(new Float32Array(bytes.slice().buffer), tensor);
+      const changed = change(toFloats(new Uint8Array(bytes), tensor.dtype), tensor);
       if (changed === null) tensors.push(tensor);
       else {
-        const { digest } = await blobs.put(new Uint8Array(changed.slice().buffer), MEDIA_TYPES.tensor);
+        const stored = tensor.dtype === "float16" ? Uint16Array.from(changed, floatToHalf) : changed.slice();
+        const { digest } = await blobs.put(new Uint8Array(stored.buffer), MEDIA_TYPES.tensor);
         tensors.push({ ...tensor, digest });
       }
     }
