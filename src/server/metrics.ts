@@ -1,5 +1,6 @@
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { EngineStats } from "../engine/stats.ts";
+import { proportionalSetBytes } from "../support/process-memory.ts";
 import type { Engine } from "./served-engine.ts";
 import type { GenerationObserver } from "./generation.ts";
 import { formatHistogram } from "./format-histogram.ts";
@@ -102,7 +103,10 @@ function registerEngineMetrics(registry: Registry): (stats: EngineStats) => void
   const accepted = gauge("blockllm_accepted_tokens", "Drafted tokens that the model would have given.");
   const swapped = gauge("blockllm_swapped_bytes", "Keys and values on disk, of sequences that gave way to others.");
   const swaps = gauge("blockllm_swaps", "How often a sequence was put there since the start.");
+  const process = gauge("blockllm_process_bytes", "Proportional set size of the process; absent where unknown.");
   return (stats) => {
+    const processBytes = proportionalSetBytes();
+    if (processBytes !== null) process.set(processBytes);
     swapped.set(stats.swappedBytes);
     swaps.set(stats.swaps);
     queued.set(stats.queued);

@@ -16,7 +16,8 @@ interface PlanOptions {
 }
 
 interface PlanReport {
-  models: { name: string; bytes: number; kv_bytes_per_token: number }[];
+  /** `own_bytes`: of segments that no other model uses, what it costs beside them. */
+  models: { name: string; bytes: number; own_bytes: number; kv_bytes_per_token: number }[];
   segments: { id: number; parts: string[]; models: string[]; bytes: number }[];
   /** Weights loaded once each, against once per model. */
   bytes: number;
@@ -72,6 +73,7 @@ function report(chains: Chain[], plan: Plan, memory: number | undefined): PlanRe
   const models = chains.map((chain) => ({
     name: chain.name,
     bytes: weightBytes(chain),
+    own_bytes: ownBytes(chain, plan),
     kv_bytes_per_token: kvBytesPerToken(chain),
   }));
   const opaque = chains.filter((chain) => chain.kind === "opaque");
@@ -89,6 +91,13 @@ function report(chains: Chain[], plan: Plan, memory: number | undefined): PlanRe
 function weightBytes(chain: Chain): number {
   if (chain.kind === "blocks") return planChains([chain]).bytes;
   return chain.document.chain.reduce((sum, block) => sum + block.bytes, 0);
+}
+
+function ownBytes(chain: Chain, { chains, segments }: Plan): number {
+  const index = chains.findIndex((planned) => planned.chain.key === chain.key);
+  if (index === -1) return weightBytes(chain);
+  const own = segments.filter((segment) => segment.chains.length === 1 && segment.chains[0] === index);
+  return own.reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
 /** An opaque model's own past tensors are not counted. */
@@ -119,8 +128,16 @@ function reportMemory(chains: Chain[], plan: Plan, memoryBytes: number): MemoryR
 
 function printModels({ models }: PlanReport): string {
   return renderTable(
-    [{ head: "model" }, { head: "weights", align: "right" }, { head: "KV per token", align: "right" }],
-    models.map((model) => [model.name, formatBytes(model.bytes), formatBytes(model.kv_bytes_per_token)]),
+    [
+      { head: "model" },
+      { head: "weights", align: "right" },
+      { head: "its own", align: "right" },
+      { head: "KV per token", align: "right" },
+    ],
+    models.map((model) => [
+      model.name,
+      ...[model.bytes, model.own_bytes, model.kv_bytes_per_token].map((bytes) => formatBytes(bytes)),
+    ]),
   );
 }
 

@@ -2,10 +2,10 @@ import type { Digest, TensorEntry } from "../../blocks/block.ts";
 import { factorTensors, type ChainPart } from "../../chain/chain.ts";
 import type { Segment } from "../../chain/plan.ts";
 
-/** A session beside its weights: graph, allocator, threads; measured (docs/decisions/2026-11-23-one-memory-budget.md). */
+/** A session beside its weights: graph, allocator, threads; measured (bench/memory.ts). */
 const SESSION_BYTES = 2 ** 20;
-/** A session's allocator keeps what its largest run took: so many rows of its widest value at once, measured. */
-const ROWS_KEPT_TWICE = 2;
+/** A session's allocator keeps what its largest run took: so many values of its widest rows, measured. */
+const KEPT_VALUES = 3;
 /** Rows whose logits are asked are one per sequence and its draft, not whole prompts. */
 const HEAD_ROWS = 64;
 
@@ -40,7 +40,7 @@ function keptBytes(part: ChainPart, maxBatchTokens: number): number {
   const rows = isHead ? Math.min(HEAD_ROWS, maxBatchTokens) : maxBatchTokens;
   const widths = [...part.inputs, ...part.outputs].map(({ width }) => width);
   const inner = takes(part, "ids") ? [] : part.tensors.flatMap(({ dims }) => (dims.length < 2 ? [] : dims.slice(0, 2)));
-  return rows * 4 * ROWS_KEPT_TWICE * Math.max(0, ...widths, ...inner);
+  return rows * 4 * KEPT_VALUES * Math.max(0, ...widths, ...inner);
 }
 
 function takes({ inputs }: ChainPart, name: string): boolean {
