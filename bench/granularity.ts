@@ -37,6 +37,8 @@ interface Measured {
   pssMB: number;
   /** All models at once, two sequences each; and one sequence alone. */
   togetherMs: number;
+  /** Processor time of all threads, which others on the machine hardly move. */
+  togetherCpuMs: number;
   aloneMs: number;
 }
 
@@ -47,7 +49,8 @@ interface SessionCost {
   bytesPerUs: number;
 }
 
-const input = ownInput() as Partial<Side> & { session?: true };
+// Run by itself it has options, run by `runAlone` one JSON document.
+const input = (process.argv[2]?.startsWith("{") ? ownInput() : {}) as Partial<Side> & { session?: true };
 if (input.session) console.log(JSON.stringify(await measureSession()));
 else if (input.folder !== undefined) console.log(JSON.stringify(await measureSide(input as Side)));
 else await compare();
@@ -112,13 +115,17 @@ async function measureSide({ folder, models, sessionCost }: Side): Promise<Measu
   const all = sequences.map(({ sequence }) => sequence);
   const together: number[] = [];
   const alone: number[] = [];
-  for (let at = 0; at < STEPS; at++) together.push(await step(all, at));
+  for (let at = 0; at < STEPS / 3; at++) await step(all, at);
+  const before = process.cpuUsage();
+  for (let at = STEPS / 3; at < STEPS; at++) together.push(await step(all, at));
+  const used = process.cpuUsage(before);
   for (let at = STEPS; at < 3 * STEPS; at++) alone.push(await step([0], at));
   const measured = {
     bytes: plan.segments.reduce((sum, { bytes }) => sum + bytes, 0),
     sessions: plan.segments.length,
     pssMB: proportionalSetBytes() / 1e6,
-    togetherMs: spreadOf(together.slice(STEPS / 3)).median,
+    togetherMs: spreadOf(together).median,
+    togetherCpuMs: (used.user + used.system) / 1000 / together.length,
     aloneMs: spreadOf(alone.slice(STEPS / 3)).median,
   };
   await executor.close();
@@ -180,6 +187,7 @@ function print({ callUs, sessionKB, bytesPerUs }: SessionCost, pairs: { whole: M
   row("PSS, MB", ({ pssMB }) => pssMB, 0);
   row("sessions", ({ sessions }) => sessions, 0);
   row(`step of ${2 * MODELS} sequences over ${MODELS} models, ms`, ({ togetherMs }) => togetherMs, 1);
+  row("the same, processor time, ms", ({ togetherCpuMs }) => togetherCpuMs, 1);
   row("step of one sequence, ms", ({ aloneMs }) => aloneMs, 2);
   console.log(table.toString());
 }
