@@ -69,7 +69,9 @@ const scenarioSchema = z
     engine: z
       .strictObject({
         threads: count.optional(),
+        memory: count.optional(),
         kv_memory: count.optional(),
+        solo: z.enum(["auto", "off"]).optional(),
         max_batch_tokens: count.optional(),
         max_sequences: count.optional(),
         max_queue: count.optional(),
@@ -133,7 +135,9 @@ function isOrdered(distribution: LengthDistribution): boolean {
 export function engineOptions({ engine }: Scenario): EngineKnobs {
   const given = {
     threads: engine.threads,
+    memoryBytes: engine.memory,
     kvMemoryBytes: engine.kv_memory,
+    solo: engine.solo,
     maxBatchTokens: engine.max_batch_tokens,
     maxSequences: engine.max_sequences,
     maxQueue: engine.max_queue,
