@@ -1,16 +1,20 @@
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 import type { Dedupe } from "../../src/cli/commands/dedupe.ts";
 import type { Verified } from "../../src/cli/commands/verify.ts";
-import { makeWorkplace, removeWorkplace, run, runError, runJson } from "./blockllm.ts";
+import { DESK, makeWorkplace, removeWorkplace, run, runError, runJson } from "./blockllm.ts";
 
-const CALIBRATION = ["--calibration", "base,legal=fixtures/desk/eval/legal.json"];
+const CALIBRATION = ["--calibration", "base,legal=asked.jsonl"];
+const PROMPTS = 30;
 
 let folder = "";
 beforeAll(async () => {
   folder = makeWorkplace({ keep: true });
+  const questions = JSON.parse(readFileSync(join(DESK, "eval/legal.json"), "utf8")) as object[];
+  const lines = questions.slice(0, PROMPTS).map((question) => JSON.stringify(question));
+  writeFileSync(join(folder, "asked.jsonl"), lines.join("\n"));
   await runJson(folder, "split", "fixtures/desk/optimum/base", "fixtures/desk/optimum/legal");
 });
 afterAll(() => removeWorkplace(folder));
@@ -36,7 +40,7 @@ describe("dedupe --calibration", () => {
     const [base, legal] = equivalent!.models;
     expect([base!.model, legal!.model]).toEqual(["base", "legal"]);
     for (const { choosing, held_out, accuracy } of equivalent!.models) {
-      expect(choosing.prompts + held_out.prompts).toBe(100);
+      expect(choosing.prompts + held_out.prompts).toBe(PROMPTS);
       expect(Math.max(held_out.kl, held_out.kl_answers)).toBeLessThanOrEqual(0.02);
       expect(accuracy).toMatchObject({ asked: held_out.prompts });
       const [low, high] = accuracy!.after_interval;
@@ -76,7 +80,7 @@ describe("dedupe --calibration", () => {
 
     const verified = await runJson<Verified>(folder, "verify", changed!, ...CALIBRATION, "--max-kl", "0.5");
     expect(verified).toMatchObject({ passed: true, gate: { passed: true, max_kl: 0.5 } });
-    expect(verified.drift).toMatchObject({ merged_blocks: replaced.length, without_originals: 0, prompts: 100 });
+    expect(verified.drift).toMatchObject({ merged_blocks: replaced.length, without_originals: 0, prompts: PROMPTS });
     expect(verified.drift!.kl).toBeGreaterThan(0);
     const strict = await run(folder, "--json", "verify", changed!, ...CALIBRATION, "--max-kl", "1e-9");
     expect({ code: strict.code, gate: (JSON.parse(strict.stdout) as Verified).gate }).toEqual({
@@ -94,6 +98,21 @@ describe("dedupe --calibration", () => {
     await dedupe("--undo", "--tiers", "equivalent");
     expect(await dedupe("--tiers", "exact")).toEqual(before);
     expect((await runJson<Verified>(folder, "verify", changed!)).drift).toBeNull();
+  });
+
+  it("does not take what cannot be measured any more for kept", async () => {
+    const other = makeWorkplace();
+    await runJson(other, "split", "fixtures/desk/optimum/support", "fixtures/desk/optimum/support-v2");
+    const asked = ["--calibration", "fixtures/desk/eval/support.json", "--tiers", "equivalent", "--max-kl", "0.001"];
+    const { applied } = await runJson<Dedupe>(other, "dedupe", ...asked, "--apply", "--no-keep-originals");
+    const [changed] = applied!.models;
+    const verified = await run(other, "--json", "verify", changed!, "--max-kl", "0.001");
+    expect(verified.code).toBe(3);
+    expect(JSON.parse(verified.stdout) as Verified).toMatchObject({
+      passed: true,
+      gate: { passed: false },
+      drift: { merged_blocks: 1, without_originals: 1 },
+    });
   });
 
   it("tells people", async () => {

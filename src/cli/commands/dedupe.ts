@@ -88,7 +88,9 @@ export const dedupeCommand = defineCommand<DedupeOptions, Dedupe>({
     if (page !== undefined) await checkReportPath(page);
     const repository = await openRepository(repositoryPath);
     const chosen = names.length === 0 ? undefined : names;
-    const wanted = tiers === undefined ? "default" : tiers.includes("equivalent") ? "named" : "no";
+    const named = tiers?.includes("equivalent") ? "named" : "no";
+    // `--undo --tiers equivalent` looks for nothing.
+    const wanted = options.undo ? "no" : tiers === undefined ? "default" : named;
     const equivalent = searchEquivalent(repository, chosen, { ...options, wanted, signal, progress });
     const change = await changeSharing(repository, names, {
       ...options,

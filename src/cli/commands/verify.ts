@@ -94,6 +94,13 @@ export const verifyCommand = defineCommand<VerifyOptions, Verified>({
       });
     }
     if (gate === undefined || gate.passed) return null;
+    if (drift !== null && drift.without_originals > 0) {
+      return new BlockllmError(
+        "gate_not_met",
+        `what merges of ${model} cost cannot be measured: ${drift.without_originals} originals were not kept`,
+        { hint: `split ${model} again to have them back` },
+      );
+    }
     return new BlockllmError("gate_not_met", `merges of ${model} cost more than was asked for`, {
       hint: `blockllm dedupe --undo ${model}`,
     });
@@ -136,5 +143,7 @@ function judgeDrift(
 ): Pick<Verified, "gate"> {
   if (max_kl === undefined && min_top1 === undefined) return {};
   const limits = { ...(max_kl === undefined ? {} : { max_kl }), ...(min_top1 === undefined ? {} : { min_top1 }) };
-  return { gate: { passed: drift === null || isWithin(drift, limits), ...limits } };
+  // What cannot be measured any more is not known to be within.
+  const passed = drift === null || (drift.without_originals === 0 && isWithin(drift, limits));
+  return { gate: { passed, ...limits } };
 }

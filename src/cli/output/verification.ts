@@ -31,8 +31,10 @@ function describeDifference({ max_abs_logit_diff, limit }: Verification): string
 function describeDrift(drift: MergedDrift): [string, string][] {
   const { merged_blocks, without_originals, accuracy } = drift;
   const lost = without_originals === 0 ? "" : `, ${without_originals} of them without their original: not measured`;
+  const merged: [string, string] = ["merged", `${formatCount(merged_blocks, "block")}${lost}`];
+  if (without_originals === merged_blocks) return [merged];
   return [
-    ["merged", `${formatCount(merged_blocks, "block")}${lost}`],
+    merged,
     [
       "drift from the model as split",
       `KL ${formatNumber(drift.kl)} nats, ${formatNumber(drift.kl_answers)} in answers, at most ${formatNumber(drift.kl_worst)}`,

@@ -17,7 +17,7 @@ import { markExactOnly, undoMerges } from "../../../src/store/undo-merges.ts";
 import { FIXTURES } from "../../blocks/split-fixtures.ts";
 import { alterModel, HIDDEN, type LayerWeights, NEURONS } from "./altered-model.ts";
 
-const PROMPTS = 30;
+const PROMPTS = 18;
 const BUDGET = { max_kl: 0.02 };
 
 let root = "";
