@@ -1,5 +1,6 @@
 import type { OnnxModel } from "../onnx/model.ts";
 import type { CanonicalModel } from "./canonicalise.ts";
+import { gateOf } from "./fold-routing.ts";
 import type { Weight } from "./weights.ts";
 
 /** Which program wrote the file, as far as the file says. For people; nothing depends on it. */
@@ -50,6 +51,7 @@ export function describeFindings({ program, cores }: CanonicalModel): string[] {
     ...(core.sinks === null ? [] : ["attention sinks"]),
     ...(core.softcap === null ? [] : [`attention softcap ${core.softcap}`]),
     ...[...windows].flatMap((window) => (window === null ? [] : [`sliding window of ${window} keys`])),
+    ...describeExperts(program),
   ];
 }
 
@@ -58,6 +60,19 @@ function describeAdapter({ nodes }: CanonicalModel["program"]): string[] {
   if (ranks.length === 0) return [];
   const rank = [...new Set(ranks)].toSorted((a, b) => a - b).join(", ");
   return [`LoRA of rank ${rank} on ${ranks.length} projections, kept apart: the blocks are the base model's`];
+}
+
+function describeExperts(program: CanonicalModel["program"]): string[] {
+  const { nodes } = program;
+  const found = nodes.flatMap(({ op, inputs, attributes }) => {
+    if (op === "experts")
+      return [`experts in one ${attributes.operator!.opType} operator: each sequence runs by itself`];
+    if (op !== "mixture") return [];
+    const share = nodes[gateOf(program, inputs[0]!)!.gate]!;
+    const spread = nodes[share.inputs[0]!]!;
+    return [`${spread.width} experts, of which each token takes ${nodes[spread.inputs.at(-1)!]!.width}`];
+  });
+  return [...new Set(found)];
 }
 
 function describeRotary({

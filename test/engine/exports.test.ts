@@ -154,6 +154,13 @@ describe.each(Object.entries(WHOLE))("%s", (path, reason) => {
   it("says what Python's ONNX Runtime says", async () => await expectGolden(path));
 });
 
+it.each([
+  ["exports/optimum/qwen3-moe", "4 experts, of which each token takes 2"],
+  ["exports/genai_v0.18.0/gpt-oss-cpu-fp32", "attention sinks"],
+])("split says of %s: %s", (path, finding) => {
+  expect(split.models.get(path)!.document.recognised).toContain(finding);
+});
+
 it("a model that changes beyond a length is cut up to that length", async () => {
   const path = "exports/genai_v0.18.0/phi3-long-cpu-fp32";
   const folder = join(FIXTURES, path);
