@@ -6,7 +6,6 @@ import { planChains } from "../../src/chain/plan.ts";
 import { refineChains } from "../../src/chain/refine-chains.ts";
 import { resolveChain } from "../../src/chain/resolve-chain.ts";
 import { ChainExecutor } from "../../src/engine/execute/chain-executor.ts";
-import {} from "../../src/engine/execute/read-segment.ts";
 import { weightPlace } from "../../src/engine/execute/weight-place.ts";
 import { runtimeOptions } from "../../src/engine/execute/runtime-options.ts";
 import { soloGraph } from "../../src/engine/execute/solo-graph.ts";
