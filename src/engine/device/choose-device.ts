@@ -48,7 +48,7 @@ async function chooseFastest(facts: DeviceFacts): Promise<DeviceChoice> {
     const test = await facts.test(device);
     if (!test.passed) warnings.push(`${device} is left out: ${test.reason}`);
     else if (test.speedup > best.speedup) best = test;
-    else slower.push(`${device} has ${test.speedup.toFixed(2)} times the speed of ${best.device}`);
+    else slower.push(`${device} has ${test.speedup.toPrecision(2)} times the speed of ${best.device}`);
   }
   const reason =
     best.device === "cpu"
