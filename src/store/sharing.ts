@@ -153,7 +153,7 @@ async function describeModel(
       ...(adapter === undefined ? {} : { adapter }),
       ...(replaces === undefined ? {} : { replaces }),
       shared_tensor_bytes: sum(sharedTensors.map(([, size]) => size)),
-      ...(encoded.length > 0 && { residual_saved_bytes: sum(encoded.map(({ bytes, blob }) => bytes - blob.size)) }),
+      ...(encoded.length > 0 && { residual_saved_bytes: sum(encoded.map((one) => one.bytes - one.blob.size)) }),
     });
   }
   return {
