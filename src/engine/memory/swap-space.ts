@@ -78,10 +78,14 @@ export class SwapSpace {
     this.#files.delete(holder);
     closeSync(file.descriptor);
     if (file.path !== null) rmSync(file.path, { force: true });
+    if (this.#files.size === 0) this.#removeFolder();
   }
 
   close(): void {
     for (const holder of this.holders) this.drop(holder);
+  }
+
+  #removeFolder(): void {
     if (this.#folder !== null) rmSync(this.#folder, { recursive: true, force: true });
     this.#folder = null;
   }
