@@ -56,7 +56,7 @@ describe("kept whole", () => {
     [
       "logits that depend on the length",
       { logits: whenLong((g, value) => g.add("Mul", [value, g.float(2)])) },
-      /another length|longer/,
+      /more than 64 tokens/,
     ],
     [
       "logits that are others for the first call",
@@ -71,7 +71,7 @@ describe("kept whole", () => {
     [
       "an MLP scaled beyond 64 tokens",
       { afterMlp: timesWhere((g, { total }) => g.add("Greater", [total, g.int(64)])) },
-      /another length|longer/,
+      /more than 64 tokens/,
     ],
   ])("%s", async (_, changes, reason) => {
     const outcome = await splitAndVerify("graph" in changes ? changes : tinyDecoder(changes));
