@@ -1,5 +1,6 @@
 import { parentPort } from "node:worker_threads";
 import { BlockllmError } from "../support/errors.ts";
+import { freeBuffers } from "../support/free-buffers.ts";
 import { reasonOf } from "../support/reason.ts";
 import type { EngineConfig } from "./engine-config.ts";
 import { packError, packEvent, type FromWorker, type ToWorker } from "./engine-messages.ts";
@@ -23,6 +24,7 @@ async function serve(config: EngineConfig, loaded: LoadedModels): Promise<void> 
     ...batchedReports(),
   });
   await engine.preload();
+  freeBuffers();
   const changes = new ModelChanges(engine, loaded);
   parentPort!.on("message", (message: ToWorker) => handle(engine, changes, message));
   post({ type: "ready", models: loaded.models });

@@ -3,6 +3,7 @@ import type { RotarySpec } from "../../blocks/block.ts";
 import type { BlockChain } from "../../chain/chain.ts";
 import { planChains } from "../../chain/plan.ts";
 import type { BlockSource } from "../../chain/resolve-chain.ts";
+import { freeBuffers } from "../../support/free-buffers.ts";
 import { reasonOf } from "../../support/reason.ts";
 import { sessionBytes } from "../memory/session-bytes.ts";
 import type { Loadable } from "./executor.ts";
@@ -64,6 +65,7 @@ export class SoloSessions {
     try {
       const session = await SoloSession.load(chain, this.#source, { threads, rotations: rotationsOf(chain) });
       this.#loaded = { chain, session };
+      freeBuffers();
     } catch (error) {
       // The chain runs without it: slower, and as right.
       process.emitWarning(`${chain.name} gets no session of its own: ${reasonOf(error)}`);
