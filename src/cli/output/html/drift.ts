@@ -3,6 +3,7 @@ import type { EquivalentReport, ModelDrift } from "../../../engine/evaluate/equi
 import type { Dedupe } from "../../commands/dedupe.ts";
 import { formatCount, formatNumber, formatPercent } from "../format.ts";
 import { html, type Markup } from "./markup.ts";
+import { scrollingTable } from "./table.ts";
 
 /** What each model's answers become where blocks give way to others that behave alike; nothing where nobody asked. */
 export function renderDrift({ equivalent, applied, tiers }: Dedupe): Markup | null {
@@ -78,18 +79,7 @@ function table(models: ModelDrift[]): Markup {
       <td>${accuracy !== null && intervalPicture(accuracy)}</td>
     </tr>`;
   });
-  return html`<div class="scroll">
-    <table>
-      <thead>
-        <tr>
-          ${heads.map((head) => html`<th scope="col">${head}</th>`)}
-        </tr>
-      </thead>
-      <tbody>
-        ${rows}
-      </tbody>
-    </table>
-  </div>`;
+  return scrollingTable(heads, rows);
 }
 
 const PICTURE_WIDTH = 120;

@@ -2,6 +2,7 @@ import type { Dedupe } from "../../commands/dedupe.ts";
 import { formatBytes } from "../format.ts";
 import { describeGranularity } from "../granularity.ts";
 import { html, type Markup } from "./markup.ts";
+import { scrollingTable } from "./table.ts";
 
 /** How fine layers are taken, and which parts serving cuts; nothing where every layer is shared whole or not at all. */
 export function renderGranularity(value: Dedupe): Markup | null {
@@ -25,16 +26,5 @@ function renderCuts({ serving }: Dedupe): Markup {
       </tr>`,
   );
   const heads = ["part", "cut between weights", "models", "less memory"];
-  return html`<div class="scroll">
-    <table>
-      <thead>
-        <tr>
-          ${heads.map((head) => html`<th scope="col">${head}</th>`)}
-        </tr>
-      </thead>
-      <tbody>
-        ${rows}
-      </tbody>
-    </table>
-  </div>`;
+  return scrollingTable(heads, rows);
 }

@@ -1,6 +1,7 @@
 import type { Dedupe } from "../../commands/dedupe.ts";
 import { formatBytes, formatPercent } from "../format.ts";
 import { html, type Markup } from "./markup.ts";
+import { scrollingTable } from "./table.ts";
 import type { ReportView } from "./report-view.ts";
 import { type Likeness, likenessOf, type LikenessTable } from "./similarity-matrix.ts";
 
@@ -40,19 +41,7 @@ export function renderModels(
     </tr>`;
   });
   const note = html`<p class="note">What is kept so that a merge can be undone counts as the model's own.</p>`;
-  return html`${kept_original_bytes > 0 && note}
-    <div class="scroll">
-      <table>
-        <thead>
-          <tr>
-            ${heads.map((head) => html`<th scope="col">${head}</th>`)}
-          </tr>
-        </thead>
-        <tbody>
-          ${rows}
-        </tbody>
-      </table>
-    </div>`;
+  return html`${kept_original_bytes > 0 && note} ${scrollingTable(heads, rows)}`;
 }
 
 function findNearest(at: number, names: string[], table: LikenessTable): { name: string; like: Likeness } | null {

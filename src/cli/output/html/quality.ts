@@ -1,6 +1,7 @@
 import type { Dedupe } from "../../commands/dedupe.ts";
 import { formatCount, formatNumber, shortDigest } from "../format.ts";
 import { html, type Markup } from "./markup.ts";
+import { scrollingTable } from "./table.ts";
 import { nameBlock } from "./report-view.ts";
 
 /** What sharing costs in quality, as short and as long as it can be said. */
@@ -80,18 +81,7 @@ export function renderQuality(value: Dedupe): Markup | null {
   return html`<section id="quality">
     <h2>What the merges cost</h2>
     <p class="note">The worst of each model's blocks; every block of the map has its own.</p>
-    <div class="scroll">
-      <table>
-        <thead>
-          <tr>
-            ${heads.map((head) => html`<th scope="col">${head}</th>`)}
-          </tr>
-        </thead>
-        <tbody>
-          ${rows}
-        </tbody>
-      </table>
-    </div>
+    ${scrollingTable(heads, rows)}
   </section>`;
 }
 
