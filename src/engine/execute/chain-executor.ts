@@ -1,5 +1,5 @@
 import { Tensor } from "onnxruntime-node";
-import type { Port, RotarySpec } from "../../blocks/block.ts";
+import type { RotarySpec } from "../../blocks/block.ts";
 import { ADAPTER_INPUT } from "../../chain/attach-factors.ts";
 import type { BlockChain } from "../../chain/chain.ts";
 import type { Plan, Segment } from "../../chain/plan.ts";
@@ -11,19 +11,17 @@ import type { BatchItem, Executor, Loadable, Needs, StateRange } from "./executo
 import { RotaryBatch } from "./rotary-batch.ts";
 import { readyPlan, type LoadablePlan, type ReadyPlan } from "./ready-plan.ts";
 import { rotaryRows, type RotaryRows } from "../../chain/rotary-rows.ts";
-import { gatherRows, joinRanges, RowStore, SpareBuffers, type RowRange } from "./row-store.ts";
+import { joinRanges, RowStore, SpareBuffers } from "./row-store.ts";
 import { beginBetween, keepPartingRows } from "./partings.ts";
 import { SessionPool, type SegmentSessions } from "./session-pool.ts";
-import { adapterRows, handOutLogits, singleRows, standingBefore, type Standing } from "./standing.ts";
+import { adapterRows, handOutLogits, runsOf, standingBefore, type Standing } from "./standing.ts";
+import { tokenInput, type TokenRows } from "./token-inputs.ts";
 import type { SoloSession } from "./solo-session.ts";
 import { SoloSessions } from "./solo-sessions.ts";
 
 /** What flows between the segments of one step. */
-interface StepRows {
+interface StepRows extends TokenRows {
   values: RowStore;
-  ids: BigInt64Array;
-  positions: BigInt64Array;
-  rotary: RotaryBatch;
   logits: Float32Array[];
 }
 
@@ -137,7 +135,7 @@ export class ChainExecutor implements Executor {
     for (const stage of stages) {
       const standing = standingBefore(stage, batch.placed);
       for (const one of standing) keepPartingRows(one, step.values);
-      for (const together of this.#runsOf(stage.segment, standing))
+      for (const together of runsOf(standing, this.#ready.sessions.isRowInvariant(stage.segment.id)))
         await this.#runSegment(stage.segment, together, step);
     }
     cores.endStep();
@@ -157,18 +155,14 @@ export class ChainExecutor implements Executor {
     return this.#ready.plan.chains[index]!.chain;
   }
 
-  /** All in one run; where a kernel's bits depend on the rows beside, each sequence in the runs it would have alone. */
-  #runsOf(segment: Segment, standing: Standing[]): Standing[][] {
-    if (standing.length === 0) return [];
-    if (this.#ready.sessions.isRowInvariant(segment.id)) return [standing];
-    return standing.flatMap((one) => (one.placed.item.stepwise ? singleRows(one) : [one])).map((one) => [one]);
-  }
-
   async #runSegment(segment: Segment, standing: Standing[], step: StepRows): Promise<void> {
     const ranges = joinRanges(standing.map(({ rows }) => rows));
     const rowCount = ranges.reduce((sum, range) => sum + range.count, 0);
     const feeds: Record<string, Tensor> = {};
-    for (const port of segment.inputs) feeds[port.name] = feedPort(port, { standing, ranges, rowCount }, step);
+    for (const port of segment.inputs)
+      feeds[port.name] =
+        tokenInput(port, { standing, ranges, rowCount }, step) ??
+        new Tensor("float32", step.values.take(port.name, port.width, ranges), [1, rowCount, port.width]);
     if (segment.adapters.length > 0) feeds[ADAPTER_INPUT] = new Tensor("int64", adapterRows(standing), [1, rowCount]);
     const outputs = await this.#ready.sessions.run(segment.id, feeds);
 
@@ -222,24 +216,4 @@ function soloSessions({ plan, stages, solo }: ReadyPlan): SoloSessions | null {
   const [only, ...others] = plan.chains;
   if (only && others.length === 0) sessions.expect(only.chain);
   return sessions;
-}
-
-function feedPort(
-  port: Port,
-  run: { standing: Standing[]; ranges: RowRange[]; rowCount: number },
-  step: StepRows,
-): Tensor {
-  const { standing, ranges, rowCount } = run;
-  switch (port.name) {
-    case "ids":
-    case "positions":
-      return new Tensor("int64", gatherRows(step[port.name], 1, ranges), [1, rowCount]);
-    case "cos":
-    case "sin": {
-      const uses = standing.map(({ member, rows }) => ({ rotary: member.rotary!, rows }));
-      return new Tensor("float32", step.rotary.take(port.name, uses), [1, rowCount, port.width]);
-    }
-    default:
-      return new Tensor("float32", step.values.take(port.name, port.width, ranges), [1, rowCount, port.width]);
-  }
 }

@@ -20,8 +20,15 @@ export function standingBefore(stage: WalkStage, placed: PlacedItem[]): Standing
   });
 }
 
+/** All in one run; where a kernel's bits depend on the rows beside, each sequence in the runs it would have alone. */
+export function runsOf(standing: Standing[], rowInvariant: boolean): Standing[][] {
+  if (standing.length === 0) return [];
+  if (rowInvariant) return [standing];
+  return standing.flatMap((one) => (one.placed.item.stepwise ? singleRows(one) : [one])).map((one) => [one]);
+}
+
 /** Each row as an item of its own. */
-export function singleRows(standing: Standing): Standing[] {
+function singleRows(standing: Standing): Standing[] {
   const { start, count } = standing.rows;
   return Array.from({ length: count }, (_, row) => ({ ...standing, rows: { start: start + row, count: 1 } }));
 }

@@ -1,5 +1,5 @@
 import { Tensor } from "onnxruntime-node";
-import type { CoreSpec, Port, RotarySpec } from "../../../blocks/block.ts";
+import type { CoreSpec, RotarySpec } from "../../../blocks/block.ts";
 import { ADAPTER_INPUT } from "../../../chain/attach-factors.ts";
 import { keyValueBytesPerToken } from "../../../chain/chain.ts";
 import type { Plan, Segment } from "../../../chain/plan.ts";
@@ -8,8 +8,9 @@ import { capacityFor } from "../../kv/capacity.ts";
 import { layOutBatch } from "../batch-layout.ts";
 import type { BatchItem, Executor, Needs } from "../executor.ts";
 import { RotaryBatch } from "../rotary-batch.ts";
-import { gatherRows, joinRanges, type RowRange } from "../row-store.ts";
-import { adapterRows, handOutLogits, singleRows, standingBefore, type Standing } from "../standing.ts";
+import { joinRanges } from "../row-store.ts";
+import { adapterRows, handOutLogits, runsOf, standingBefore, type Standing } from "../standing.ts";
+import { tokenInput, type TokenRows } from "../token-inputs.ts";
 import type { WalkStage } from "../walk-stages.ts";
 import { coreKey } from "./device-cores.ts";
 import { deviceLost, outOfDeviceMemory, saysDeviceLost } from "./device-errors.ts";
@@ -40,11 +41,8 @@ export interface DevicePlan {
   tables: ReadonlyMap<RotarySpec, RotaryTable>;
 }
 
-interface StepRows {
+interface StepRows extends TokenRows {
   values: DeviceRows;
-  ids: BigInt64Array;
-  positions: BigInt64Array;
-  rotary: RotaryBatch;
   logits: Float32Array[];
 }
 
@@ -156,7 +154,7 @@ export class WebgpuExecutor implements Executor {
     try {
       for (const stage of this.#ready.stages) {
         const standing = standingBefore(stage, batch.placed);
-        for (const together of this.#runsOf(stage.segment, standing))
+        for (const together of runsOf(standing, this.#ready.sessions[stage.segment.id]!.rowInvariant))
           await this.#runSegment(stage.segment, together, step);
       }
     } finally {
@@ -202,13 +200,6 @@ export class WebgpuExecutor implements Executor {
     one.place.end = end;
   }
 
-  /** All in one run; where a kernel's bits depend on the rows beside, each sequence in the runs it would have alone. */
-  #runsOf(segment: Segment, standing: Standing[]): Standing[][] {
-    if (standing.length === 0) return [];
-    if (this.#ready.sessions[segment.id]!.rowInvariant) return [standing];
-    return standing.flatMap((one) => (one.placed.item.stepwise ? singleRows(one) : [one])).map((one) => [one]);
-  }
-
   async #runSegment(segment: Segment, standing: Standing[], step: StepRows): Promise<void> {
     const ranges = joinRanges(standing.map(({ rows }) => rows));
     const rows = ranges.flatMap(({ start, count }) => Array.from({ length: count }, (_, row) => start + row));
@@ -216,7 +207,7 @@ export class WebgpuExecutor implements Executor {
     const feeds: Record<string, Tensor> = {};
     const borrowed: Tensor[] = [];
     for (const port of segment.inputs) {
-      const host = hostFeed(port, { standing, ranges, rowCount: rows.length }, step);
+      const host = tokenInput(port, { standing, ranges, rowCount: rows.length }, step);
       if (host) {
         feeds[port.name] = host;
         continue;
@@ -329,25 +320,4 @@ function addCall(calls: CoreCall[], member: CallMember): void {
   );
   if (known) known.members.push(member);
   else calls.push({ core, round, members: [member] });
-}
-
-/** What a port takes from this side of the bus; null: its rows are on the device. */
-function hostFeed(
-  port: Port,
-  run: { standing: Standing[]; ranges: RowRange[]; rowCount: number },
-  step: StepRows,
-): Tensor | null {
-  const { standing, ranges, rowCount } = run;
-  switch (port.name) {
-    case "ids":
-    case "positions":
-      return new Tensor("int64", gatherRows(step[port.name], 1, ranges), [1, rowCount]);
-    case "cos":
-    case "sin": {
-      const uses = standing.map(({ member, rows }) => ({ rotary: member.rotary!, rows }));
-      return new Tensor("float32", step.rotary.take(port.name, uses), [1, rowCount, port.width]);
-    }
-    default:
-      return null;
-  }
 }
