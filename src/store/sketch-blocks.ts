@@ -11,8 +11,8 @@ export interface SketchOptions {
 }
 
 /**
- * The sketches of these blocks: those kept in `cache/sketches`, and the missing ones made now, from one verified pass over
- * their weights in bounded memory, and kept. So a repository from anywhere gets them, and `split` does not wait for them.
+ * The sketches of these blocks: those that `split` left in `cache/sketches`, and the missing ones made now, from one verified
+ * pass over their weights in bounded memory, and kept. So a repository from anywhere gets them.
  */
 export async function sketchBlocks(
   repository: Repository,

@@ -32,6 +32,13 @@ export async function readSketches(folder: BlobFolder): Promise<Sketches> {
   return sketches;
 }
 
+/** Keeps sketches beside those there are. */
+export async function addSketches(folder: BlobFolder, more: Sketches): Promise<void> {
+  const kept = await readSketches(folder);
+  const missing = [...more].filter(([digest]) => !kept.has(digest));
+  if (missing.length > 0) await writeSketches(folder, new Map([...kept, ...missing]));
+}
+
 /**
  * Replaces the file at once. Of two processes that write at the same time the later one wins, and what it did not know
  * is computed again when it is needed. A repository that may only be read keeps nothing.

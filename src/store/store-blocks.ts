@@ -5,7 +5,7 @@ import type { BlockDocument, BlockPart, RotarySpec, TensorEntry } from "../block
 import type { CutBlock } from "../blocks/cut-model.ts";
 import { withWeights, type EmittedPart } from "../blocks/emit-part.ts";
 import type { TakenApart } from "../blocks/take-apart.ts";
-import { streamWeight, weightBytes } from "../canonical/weight-bytes.ts";
+import { weightBytes } from "../canonical/weight-bytes.ts";
 import { describeWeight, wholeWeight, type Weight } from "../canonical/weights.ts";
 import { digestBytes, digestHex } from "../fingerprint/digest.ts";
 import type { OnnxModel, TensorInfo } from "../onnx/model.ts";
@@ -15,6 +15,8 @@ import { type Descriptor, MEDIA_TYPES } from "./descriptor.ts";
 import type { ChainEntry, ModelDocument } from "./model-document.ts";
 import { adapterReferences, blockReferences } from "./references.ts";
 import type { Repository } from "./repository.ts";
+import { addSketches } from "./sketch-file.ts";
+import { WeightSketches } from "./sketch-weights.ts";
 import type { SourceModel } from "./source-folder.ts";
 
 export interface StoreProgress {
@@ -36,6 +38,7 @@ interface Draft {
   document: BlockDocument;
   graphs: Uint8Array[];
   adapter: AdapterDocument | null;
+  sketch: Uint32Array;
 }
 
 interface DrawnPart {
@@ -55,7 +58,8 @@ export async function storeBlocks(
     ...parts.flatMap((part) => [...part.weights.values(), ...part.factors.flatMap(({ down, up }) => [down, up])]),
     ...tableWeights(cut),
   ]);
-  const placed = await storeWeights(context, weights);
+  const sketches = new WeightSketches(blocks.map(({ parts }) => weightsOf(parts)));
+  const placed = await storeWeights(context, weights, sketches);
   const drafts = blocks.map(({ cut, parts }): Draft => {
     const drawn = parts.map((part) => drawPart(part, placed));
     const document: BlockDocument = {
@@ -71,6 +75,7 @@ export async function storeBlocks(
       document,
       graphs: drawn.map(({ graph }) => graph),
       adapter: drawAdapter(parts, placed),
+      sketch: sketches.of(weightsOf(parts)),
     };
   });
   return await storeDrafts(context, drafts);
@@ -84,7 +89,9 @@ export async function storeOpaque(
   const large = [...model.graph.initializers.values()].filter(
     ({ data }) => data.kind === "file" || data.bytes.length > INLINE_BYTES,
   );
-  const placed = await storeWeights(context, large.map(wholeWeight));
+  const weights = large.map(wholeWeight);
+  const sketches = new WeightSketches([weights]);
+  const placed = await storeWeights(context, weights, sketches);
   const tensors = large.map((tensor) => ({ name: tensor.name, ...placed.get(describeWeight(wholeWeight(tensor)))! }));
   const { part, graph } = drawGraph({ role: "main", inputs: [], outputs: [] }, { model, tensors });
   const document: BlockDocument = {
@@ -95,7 +102,9 @@ export async function storeOpaque(
     rotary: null,
     opaque: spec,
   };
-  return await storeDrafts(context, [{ layer: null, document, graphs: [graph], adapter: null }]);
+  return await storeDrafts(context, [
+    { layer: null, document, graphs: [graph], adapter: null, sketch: sketches.of(weights) },
+  ]);
 }
 
 /** Constants up to this size stay in the graph. */
@@ -117,13 +126,14 @@ export async function storeFiles(
 async function storeWeights(
   { blobs, signal, onProgress }: StoreContext,
   weights: Weight[],
+  sketches: WeightSketches,
 ): Promise<Map<string, Placed>> {
   const distinct = [...new Map(weights.map((weight) => [describeWeight(weight), weight]))];
   const totalBytes = distinct.reduce((sum, [, weight]) => sum + weightBytes(weight), 0);
   const sources = distinct.map(([, weight]) => ({
     mediaType: MEDIA_TYPES.tensor,
     size: weightBytes(weight),
-    stream: () => streamWeight(weight),
+    stream: () => sketches.stream(weight),
   }));
   const stored = await blobs.putMany(sources, {
     ...(signal === undefined ? {} : { signal }),
@@ -135,6 +145,10 @@ async function storeWeights(
       { digest: stored[i]!.digest, dtype: weight.tensor.dtype, dims: weight.dims, bytes: stored[i]!.size },
     ]),
   );
+}
+
+function weightsOf(parts: EmittedPart[]): Weight[] {
+  return parts.flatMap((part) => [...part.weights.values()]);
 }
 
 function drawPart(part: EmittedPart, placed: Map<string, Placed>): DrawnPart {
@@ -199,6 +213,7 @@ async function storeDrafts({ repository, blobs, signal }: StoreContext, drafts: 
   await blobs.putMany(sources, signal === undefined ? {} : { signal });
   const documents = drafts.map(({ document }) => document);
   const stored = await repository.putBlocks(documents, signal);
+  await addSketches(repository.blobs.folder, new Map(drafts.map(({ sketch }, i) => [stored[i]!.digest, sketch])));
   const adapters = await storeAdapters(repository, drafts, signal);
   return drafts.map((draft, i) => {
     const adapter = adapters.get(draft);
