@@ -33,6 +33,7 @@ describe("swapped out state", () => {
     );
   });
 
+  // Windows removes no file that is open, and knows no mode bits.
   test.skipIf(process.platform === "win32")(
     "has no name that anybody could open, in a folder of this user alone",
     () => {
