@@ -33,11 +33,9 @@ export interface Completion {
 /** One answer from an engine that serves nobody else. */
 export async function completeOnce(engine: EngineClient, options: CompletionOptions): Promise<Completion> {
   const { model, text, prompt, sampling, maxTokens, logprobs, signal, onText } = options;
-  const plans = planChoices(
-    { model, text, caller: null, deadline: null, fields: sampling, maxTokens, logprobs },
-    [prompt],
-    1,
-  );
+  const plans = planChoices({ model, text, caller: null, deadline: null, fields: sampling, maxTokens, logprobs }, [
+    prompt,
+  ]);
   const began = performance.now();
   const generation = startGeneration(engine, plans, { onStart: () => {}, onToken: () => {}, onEnd: () => {} });
   signal.addEventListener("abort", () => generation.cancel(), { once: true });

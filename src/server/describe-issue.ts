@@ -38,7 +38,24 @@ function valueAt(whole: unknown, path: readonly PropertyKey[]): unknown {
   return path.reduce((value: unknown, key) => Object(value)[key], whole);
 }
 
+const SHOWN = 60;
+
 function abbreviate(value: unknown): string {
-  const text = JSON.stringify(value);
-  return text.length <= 60 ? text : `${text.slice(0, 57)}...`;
+  const text = beginJson(value, SHOWN + 1);
+  return text.length <= SHOWN ? text : `${text.slice(0, SHOWN - 3)}...`;
+}
+
+/** A value's JSON, or so many first characters of it: it may be as long as a body, and nested as deep. */
+function beginJson(value: unknown, most: number): string {
+  if (typeof value === "string") return JSON.stringify(value.slice(0, most));
+  if (typeof value !== "object" || value === null) return JSON.stringify(value);
+  const [open, close] = Array.isArray(value) ? "[]" : "{}";
+  let text = open!;
+  for (const [key, one] of Object.entries(Array.isArray(value) ? value.slice(0, most) : value)) {
+    if (text.length >= most) return text;
+    const name = Array.isArray(value) ? "" : `${JSON.stringify(key.slice(0, most))}:`;
+    const left = most - text.length - name.length;
+    text += `${text === open ? "" : ","}${name}${left > 0 ? beginJson(one, left) : ""}`;
+  }
+  return text + close!;
 }

@@ -80,6 +80,26 @@ test.each([
     param: "prompt",
     message: /token 600 at place 1 .* has 512 tokens/,
   },
+  {
+    path: PLAIN,
+    body: { ...PROMPT, prompt: [[1], []] },
+    param: "prompt[1]",
+    message: /"prompt\[1\]" is \[\]: expected a string/,
+  },
+  { path: PLAIN, body: { ...PROMPT, prompt: ["a", 1] }, param: "prompt[1]", message: /"prompt\[1\]" is 1: expected/ },
+  {
+    path: PLAIN,
+    body: { ...PROMPT, prompt: [[1, 2.5]] },
+    param: "prompt[0][1]",
+    message: /"prompt\[0\]\[1\]" is 2\.5/,
+  },
+  { path: PLAIN, body: { model: "support" }, param: "prompt", message: /"prompt" is missing: expected a string/ },
+  {
+    path: CHAT,
+    body: { ...HELLO, messages: [{ role: "user", content: [{ type: "text", text: "a", x: 1 }] }] },
+    param: "messages[0].content",
+    message: /other content is not supported/,
+  },
   { path: CHAT, body: "{", param: null, message: /the request body is not JSON/ },
   { path: CHAT, body: "[]", param: null, message: /not a JSON object/ },
   { path: CHAT, body: "", param: null, message: /not JSON/ },
@@ -93,6 +113,36 @@ test.each([
   expect(response.status).toBe(400);
   expect(engine.requests).toHaveLength(0);
 });
+
+/** Each filled a body of 4 MiB with what took seconds to refuse; now it is counted first. */
+test.each([
+  { what: "prompts", body: { ...PROMPT, prompt: Array(300_000).fill("a b") }, message: /300000 prompts/ },
+  { what: "token ids", body: { ...PROMPT, prompt: Array(1_500_000).fill(1) }, message: /holds 64 tokens/ },
+  {
+    what: "keys",
+    body: { ...PROMPT, ...Object.fromEntries(Array.from({ length: 300 }, (_, key) => [`k${key}`, 1])) },
+    message: /has 302 keys/,
+  },
+  { what: "stop strings", body: { ...PROMPT, stop: Array(1_000_000).fill("") }, message: /up to 4 strings/ },
+  { what: "a prompt nested deep", body: nested(1_000_000), message: /"prompt\[0\]\[0\]" is \[\[/ },
+])("a body full of $what is refused", async ({ body, message }) => {
+  const { post, engine } = testServer(() => saying("x"));
+  const response = await post(PLAIN, body);
+  expect(response.status).toBe(400);
+  expect((await json(response)).error.message).toMatch(message);
+  expect(engine.requests).toHaveLength(0);
+});
+
+test("a chat of too many messages is refused before its template sees them", async () => {
+  const { post } = testServer(() => saying("x"));
+  const response = await post(CHAT, { ...HELLO, messages: Array(5000).fill(HELLO.messages[0]) });
+  expect(response.status).toBe(400);
+  expect((await json(response)).error).toMatchObject({ param: "messages", message: expect.stringMatching(/<=4096/) });
+});
+
+function nested(depth: number): string {
+  return `{"model": "support", "prompt": ${"[".repeat(depth)}${"]".repeat(depth)}}`;
+}
 
 test("what asks for nothing is taken: nulls, empty lists, and keys that change no answer", async () => {
   const { post } = testServer(() => saying("x"));

@@ -12,7 +12,7 @@ import { InvalidRequest } from "./invalid-request.ts";
 import { parseRequest } from "./parse-request.ts";
 import { respond } from "./respond.ts";
 import type { ResponseShape } from "./respond.ts";
-import { planChoices } from "./to-engine-request.ts";
+import { planChoices, requireChoices } from "./to-engine-request.ts";
 import { toChatLogprobs } from "./to-logprobs.ts";
 import { UNSUPPORTED_IN_CHAT } from "./unsupported.ts";
 import { chatRequest } from "./wire.ts";
@@ -27,6 +27,7 @@ export async function chatCompletions(context: Context<RouteEnv>, service: Servi
   const model = findModel(service.engine, fields.model, caller);
   context.set("model", model.name);
   const text = requireText(service.texts, model, "a chat");
+  requireChoices(fields.n ?? 1, 1, service.limits.choices);
   const tokens = encodeChat(text, toMessages(fields), model.contextLength);
   const plans = planChoices(
     {
@@ -39,7 +40,6 @@ export async function chatCompletions(context: Context<RouteEnv>, service: Servi
       logprobs: alternatives(fields),
     },
     [tokens],
-    service.limits.choices,
   );
   const shape = shapeOf(fields, text, {
     head: { id: `chatcmpl-${service.newId()}`, created: service.now(), model: model.name },

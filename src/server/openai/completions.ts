@@ -12,7 +12,7 @@ import { InvalidRequest } from "./invalid-request.ts";
 import { parseRequest } from "./parse-request.ts";
 import { respond } from "./respond.ts";
 import type { ResponseShape } from "./respond.ts";
-import { planChoices } from "./to-engine-request.ts";
+import { planChoices, requireChoices } from "./to-engine-request.ts";
 import { toCompletionLogprobs } from "./to-logprobs.ts";
 import { UNSUPPORTED_IN_COMPLETIONS } from "./unsupported.ts";
 import { completionRequest } from "./wire.ts";
@@ -37,7 +37,9 @@ export async function completions(context: Context<RouteEnv>, service: Service):
   const model = findModel(service.engine, fields.model, caller);
   context.set("model", model.name);
   const text = textFor(fields, model, service.texts);
-  const prompts = toPrompts(fields, text, model.contextLength);
+  const several = severalPrompts(fields.prompt);
+  requireChoices(fields.n ?? 1, several.length, service.limits.choices);
+  const prompts = toPrompts(several, { text, echo: fields.echo ?? false, tokenLimit: model.contextLength });
   const spec = {
     model,
     text,
@@ -50,7 +52,6 @@ export async function completions(context: Context<RouteEnv>, service: Service):
   const plans = planChoices(
     spec,
     prompts.map((prompt) => prompt.tokens),
-    service.limits.choices,
   );
   const shape = shapeOf(fields, text, {
     prompts,
@@ -79,13 +80,18 @@ function hasText(prompt: CompletionRequest["prompt"]): boolean {
   return typeof prompt === "string" || typeof prompt[0] === "string";
 }
 
-function toPrompts(fields: CompletionRequest, text: TextModel | null, tokenLimit: number): Prompt[] {
-  const { prompt } = fields;
-  const several = typeof prompt === "string" || isTokens(prompt) ? [prompt] : prompt;
+function severalPrompts(prompt: CompletionRequest["prompt"]): readonly (string | number[])[] {
+  return typeof prompt === "string" || isTokens(prompt) ? [prompt] : prompt;
+}
+
+function toPrompts(
+  several: readonly (string | number[])[],
+  { text, echo, tokenLimit }: { text: TextModel | null; echo: boolean; tokenLimit: number },
+): Prompt[] {
   return several.map((one) => {
     const tokens = typeof one === "string" ? encodePrompt(text!, one, tokenLimit) : one;
-    const echo = typeof one === "string" ? one : (text?.tokenizer.decode(one) ?? "");
-    return { tokens, echo: fields.echo ? echo : "" };
+    if (!echo) return { tokens, echo: "" };
+    return { tokens, echo: typeof one === "string" ? one : (text?.tokenizer.decode(one) ?? "") };
   });
 }
 

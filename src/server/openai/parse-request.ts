@@ -4,6 +4,9 @@ import { describeIssue, foremostIssue } from "../describe-issue.ts";
 import { InvalidRequest } from "./invalid-request.ts";
 import { withoutUnsupported } from "./unsupported.ts";
 
+/** Far more than anyone understands; each would be looked at. */
+const KEYS_LIMIT = 256;
+
 /**
  * A request's body, checked key by key.
  * @throws `request_invalid` naming the key, what it holds, and what is allowed.
@@ -29,6 +32,8 @@ function parseObject(body: string): Record<string, unknown> {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw new InvalidRequest("the request body is not a JSON object", null);
   }
+  const keys = Object.keys(value).length;
+  if (keys > KEYS_LIMIT) throw new InvalidRequest(`the request has ${keys} keys; the limit is ${KEYS_LIMIT}`, null);
   return Object.fromEntries(Object.entries(value));
 }
 

@@ -22,15 +22,17 @@ export interface AnswerSpec {
   logprobs: number | null;
 }
 
+/** Before any prompt is tokenised: a body has room for 400 000 of them. */
+export function requireChoices(n: number, prompts: number, limit: number): void {
+  const count = prompts * n;
+  if (count <= limit) return;
+  const asked = prompts === 1 ? `"n" is ${n}` : `${prompts} prompts with "n" ${n} make ${count} answers`;
+  throw new InvalidRequest(`${asked}: at most ${limit} answers per request`, "n");
+}
+
 /** Every prompt n times, in the order of OpenAI's choice indices. */
-export function planChoices(spec: AnswerSpec, prompts: readonly number[][], choiceLimit: number): ChoicePlan[] {
+export function planChoices(spec: AnswerSpec, prompts: readonly number[][]): ChoicePlan[] {
   const n = spec.fields.n ?? 1;
-  const count = prompts.length * n;
-  if (count > choiceLimit) {
-    const asked =
-      prompts.length === 1 ? `"n" is ${n}` : `${prompts.length} prompts with "n" ${n} make ${count} answers`;
-    throw new InvalidRequest(`${asked}: at most ${choiceLimit} answers per request`, "n");
-  }
   const seed = spec.fields.seed ?? randomInt(2 ** 32);
   return prompts.flatMap((tokens, prompt) => {
     checkTokens(tokens, spec.model);

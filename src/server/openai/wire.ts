@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { messageContent, promptInput } from "./wire-lists.ts";
 
 /**
  * OpenAI's names for requests, and which of them are understood. Reference: https://platform.openai.com/docs/api-reference,
@@ -9,6 +10,8 @@ import { z } from "zod";
 const STOP_LIMIT = 4;
 const STOP_LENGTH_LIMIT = 1024;
 const LOGPROBS_LIMIT = 20;
+/** Templates take a millisecond for twenty of them, on the thread that serves everybody. */
+const MESSAGES_LIMIT = 4096;
 
 const stopString = z.string().min(1).max(STOP_LENGTH_LIMIT);
 
@@ -49,13 +52,9 @@ const IGNORED_KEYS = {
   safety_identifier: IGNORED,
 };
 
-const textPart = z.strictObject({ type: z.literal("text"), text: z.string() });
-
 const message = z.strictObject({
   role: z.enum(["system", "developer", "user", "assistant"]),
-  content: z.union([z.string(), z.array(textPart)], {
-    error: 'expected a string or a list of {"type": "text", "text": string}; other content is not supported',
-  }),
+  content: messageContent,
   name: z.string().nullish(),
   // What an answer carries when a client sends it back as it came.
   refusal: z.null().optional(),
@@ -65,7 +64,8 @@ const message = z.strictObject({
 export const chatRequest = z.strictObject({
   ...SHARED_KEYS,
   ...IGNORED_KEYS,
-  messages: z.array(message).min(1),
+  // Counted before any of them is looked at.
+  messages: z.array(z.unknown()).min(1).max(MESSAGES_LIMIT).pipe(z.array(message)),
   max_completion_tokens: z.int().min(1).nullish(),
   logprobs: z.boolean().nullish(),
   top_logprobs: z.int().min(0).max(LOGPROBS_LIMIT).nullish(),
@@ -76,14 +76,10 @@ export const chatRequest = z.strictObject({
 });
 export type ChatRequest = z.infer<typeof chatRequest>;
 
-const tokenIds = z.array(z.int().min(0)).min(1);
-
 export const completionRequest = z.strictObject({
   ...SHARED_KEYS,
   ...IGNORED_KEYS,
-  prompt: z.union([z.string(), z.array(z.string()).min(1), tokenIds, z.array(tokenIds).min(1)], {
-    error: "expected a string, a list of strings, a list of token ids, or a list of lists of token ids",
-  }),
+  prompt: promptInput,
   echo: z.boolean().nullish(),
   logprobs: z.int().min(0).max(LOGPROBS_LIMIT).nullish(),
 });
