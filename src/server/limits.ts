@@ -4,6 +4,15 @@ export interface ServerLimits {
   bodyBytes: number;
   /** Answers of one request, prompts × n: each is a sequence of the engine. */
   choices: number;
+  /** Connections open at once; fewer where the process may open fewer files. One more is closed at once. */
+  connections: number;
+  /** Milliseconds in which a request's headers must come, and all of it. */
+  headersMs: number;
+  requestMs: number;
+  /** Milliseconds that an idle connection is kept: longer than proxies keep theirs (60 s), or they reuse it as it closes. */
+  keepAliveMs: number;
+  /** Milliseconds after which a client that takes nothing of what was written to it is given up. */
+  stalledMs: number;
   /** Milliseconds between comment lines on a silent stream, so that proxies keep it open. */
   heartbeatMs: number;
   /** Milliseconds that running answers get to finish when the server closes. */
@@ -17,6 +26,11 @@ export interface ServerLimits {
 export const DEFAULT_LIMITS: ServerLimits = {
   bodyBytes: 4 * 1024 * 1024,
   choices: 64,
+  connections: 8192,
+  headersMs: 20_000,
+  requestMs: 120_000,
+  keepAliveMs: 75_000,
+  stalledMs: 60_000,
   heartbeatMs: 15_000,
   drainMs: 30_000,
   flushMs: 5_000,

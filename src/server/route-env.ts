@@ -4,6 +4,8 @@ import type { Caller } from "./tenants/tenant-directory.ts";
 export interface RouteEnv {
   Variables: {
     caller: Caller;
+    /** For the client and the log. */
+    requestId: string;
     /** The served model, once it is known: a label of the metrics. */
     model: string;
   };

@@ -5,8 +5,9 @@ import { addModel, listServed, removeModel, requireAdmin } from "./admin-models.
 import { health } from "./health.ts";
 import { chatCompletions } from "./openai/chat-completions.ts";
 import { completions } from "./openai/completions.ts";
-import { clientGone, errorResponse } from "./openai/error-body.ts";
+import { clientGone, errorResponse, isOurFault } from "./openai/error-body.ts";
 import { listModels, showModel } from "./openai/models.ts";
+import { allowOrigins, requireAllowedOrigin } from "./origins.ts";
 import type { RouteEnv } from "./route-env.ts";
 import type { Service } from "./service.ts";
 import { forgetPrefixes } from "./tenants/forget-prefixes.ts";
@@ -33,12 +34,20 @@ const PATHS = [...new Set(ROUTES.map(({ path }) => path))];
 export function createApp(service: Service): Hono<RouteEnv> {
   const app = new Hono<RouteEnv>();
 
+  app.use(async (context, next) => {
+    context.set("requestId", `req_${service.newId()}`);
+    await next();
+    context.header("x-request-id", context.get("requestId"));
+  });
+  if (service.cors.length > 0) app.use("/v1/*", allowOrigins(service.cors));
+
   app.use("/v1/*", async (context, next) => {
     context.set("model", "");
     await next();
     service.metrics.countRequest(context.get("model"), context.res.status);
   });
   app.use("/v1/*", async (context, next) => {
+    if (service.tenants.open) requireAllowedOrigin(context.req.header("origin"), service.cors);
     context.set("caller", service.tenants.authenticate(context.req.header("authorization") ?? null));
     service.running.requireOpen();
     await next();
@@ -55,6 +64,7 @@ export function createApp(service: Service): Hono<RouteEnv> {
     app.all(path, (context) => {
       const methods = ROUTES.filter((route) => route.path === path).map(({ method }) => method);
       const allowed = methods.flatMap((method) => (method === "GET" ? ["GET", "HEAD"] : [method])).join(", ");
+      if (context.req.method === "OPTIONS") return new Response(null, { status: 204, headers: { allow: allowed } });
       const error = new BlockllmError("method_not_allowed", `${context.req.method} ${context.req.path} is not served`, {
         hint: `Use ${allowed}.`,
       });
@@ -62,17 +72,15 @@ export function createApp(service: Service): Hono<RouteEnv> {
     });
   }
   app.notFound((context) => {
-    throw new BlockllmError("route_not_found", `there is no ${context.req.path} here`, {
-      hint: `Paths: ${PATHS.join(", ")}.`,
-    });
+    const hint = `Paths: ${PATHS.join(", ")}.`;
+    return errorResponse(new BlockllmError("route_not_found", `there is no ${context.req.path} here`, { hint }));
   });
   app.onError((error, context) => {
     // Whoever breaks off in the middle of a request makes its reading fail: nobody is there to be told.
     if (context.req.raw.signal.aborted) return errorResponse(clientGone());
     const response = errorResponse(error);
-    // 503 is the server's own decision: draining, or no memory for the model.
-    if (response.status >= 500 && response.status !== 503) {
-      service.log.error(`${context.req.method} ${context.req.path}`, error);
+    if (isOurFault(response.status)) {
+      service.log.error(`${context.get("requestId")} ${context.req.method} ${context.req.path}`, error);
     }
     return response;
   });

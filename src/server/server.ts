@@ -1,5 +1,4 @@
 import { randomBytes } from "node:crypto";
-import { createServer } from "node:http";
 import type { Server } from "node:http";
 import { getRequestListener } from "@hono/node-server";
 import { systemClock } from "../support/clock.ts";
@@ -11,6 +10,7 @@ import type { Engine } from "./served-engine.ts";
 import { DEFAULT_LIMITS } from "./limits.ts";
 import type { ServerLimits } from "./limits.ts";
 import { createMetrics } from "./metrics.ts";
+import { createHttpServer } from "./http-server.ts";
 import { createApp } from "./routes.ts";
 import { RunningRequests } from "./running-requests.ts";
 import type { Service } from "./service.ts";
@@ -33,6 +33,8 @@ export interface ServerOptions {
   port: number;
   /** Who may ask (tenants/tenants-file.ts reads them). Left out: everybody who reaches the server. */
   tenants?: readonly Tenant[];
+  /** Web pages that may use it, by origin; "*": all. Left out: none. */
+  cors?: readonly string[];
   limits?: Partial<ServerLimits>;
   log?: Log;
 }
@@ -60,7 +62,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const app = createApp(service);
   // Replacing the global Request and Response would change them for the whole process.
   const listener = getRequestListener(app.fetch, { overrideGlobalObjects: false });
-  const server = createServer((incoming, outgoing) => void listener(incoming, outgoing));
+  const server = createHttpServer((incoming, outgoing) => void listener(incoming, outgoing), service.limits);
   await listen(server, options);
   let closing: Promise<void> | null = null;
   return {
@@ -85,6 +87,7 @@ export function createService(options: Omit<ServerOptions, "host" | "port">): Se
     }),
     tenants: new TenantDirectory(options.tenants ?? null),
     rates: new TokenRates(),
+    cors: options.cors ?? [],
     limits: { ...DEFAULT_LIMITS, ...options.limits },
     metrics: createMetrics(engine),
     running: new RunningRequests(),

@@ -17,6 +17,8 @@ export interface Service {
   changeModels: (choose: (served: readonly string[]) => readonly string[] | "all") => Promise<void>;
   tenants: TenantDirectory;
   rates: TokenRates;
+  /** Origins of web pages that may use the server; "*": all. */
+  cors: readonly string[];
   limits: ServerLimits;
   metrics: Metrics;
   running: RunningRequests;

@@ -63,6 +63,7 @@ export const ERRORS = {
   route_not_found: { exit: 2, status: 404 },
   method_not_allowed: { exit: 2, status: 405 },
   context_length_exceeded: { exit: 2, status: 400 },
+  origin_not_allowed: { exit: 2, status: 403 },
   invalid_api_key: { exit: 2, status: 401 },
   deadline_exceeded: { exit: 1, status: 504 },
   rate_limit_exceeded: { exit: 1, status: 429 },

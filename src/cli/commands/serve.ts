@@ -24,6 +24,7 @@ interface ServeOptions {
   tenants?: string;
   host?: string;
   open?: boolean;
+  cors?: string[];
   port?: number;
   memory?: number;
   kvMemory?: number | "auto";
@@ -55,6 +56,11 @@ export const serveCommand = defineCommand<ServeOptions, void>({
     },
     { flags: "--host <address>", help: `where to listen (default: ${DEFAULT_HOST}, this machine only)` },
     { flags: "--open", help: "answer everybody who reaches a --host that is not this machine alone, without a key" },
+    {
+      flags: "--cors <origins>",
+      help: "web pages that may use it, with commas between their origins; *: all (default: none)",
+      parse: commaSeparated,
+    },
     {
       flags: "--port <number>",
       help: `0: any free one (default: ${DEFAULT_PORT})`,
@@ -168,6 +174,7 @@ async function serveUntilStopped(context: CommandContext, engine: EngineClient, 
     host: options.host ?? DEFAULT_HOST,
     port: options.port ?? DEFAULT_PORT,
     ...(tenants === null ? {} : { tenants: tenants.tenants }),
+    ...(options.cors === undefined ? {} : { cors: options.cors }),
     log,
   });
   const stopReloading = reloadOnHangup(reloadables(server, { options, engine, log }), log);

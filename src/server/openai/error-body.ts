@@ -42,6 +42,11 @@ const STATUS_HEADERS: Record<number, Record<string, string>> = {
   504: { "x-should-retry": "false" },
 };
 
+/** Worth a line of the log. 503 is the server's decision, draining or short of memory; 504 the request's own limit. */
+export function isOurFault(status: number): boolean {
+  return status >= 500 && status !== 503 && status !== 504;
+}
+
 /** Seen by nobody but the metrics, as status 499. */
 export function clientGone(): BlockllmError {
   return new BlockllmError("interrupted", "the client has closed the connection");

@@ -6,7 +6,7 @@ import { dataFrame, SSE_HEADERS, sseBody } from "../sse.ts";
 import { within } from "../within.ts";
 import { collectChoices } from "./collect-choices.ts";
 import type { CollectedChoice } from "./collect-choices.ts";
-import { clientGone, toErrorReply } from "./error-body.ts";
+import { clientGone, isOurFault, toErrorReply } from "./error-body.ts";
 import { toChunks, toUsage } from "./to-chunks.ts";
 import type { ChunkStream } from "./to-chunks.ts";
 
@@ -89,7 +89,7 @@ async function* toFrames(chunks: AsyncIterable<object>, { log }: Service): Async
     yield dataFrame("[DONE]");
   } catch (error) {
     const { status, body } = toErrorReply(error);
-    if (status >= 500) log.error("a stream ended early", error);
+    if (isOurFault(status)) log.error("a stream ended early", error);
     yield dataFrame(body);
   }
 }
