@@ -1,14 +1,14 @@
-import { copyFile, mkdir, open, statfs, writeFile, type FileHandle } from "node:fs/promises";
+import { copyFile, mkdir, open, statfs, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
 import type { TensorInfo } from "../src/onnx/model.ts";
-import { storedBytes } from "../src/onnx/tensor-data.ts";
+import { storedBytes, tensorBytes } from "../src/onnx/tensor-data.ts";
 import { writeModel } from "../src/onnx/write-model.ts";
-import { modelGraph, weightShapes, type Shapes, type WeightShape } from "./model-graph.ts";
+import { adaptedLinears, layerLinears, modelGraph, weightShapes, type Shapes } from "./model-graph.ts";
+import { factorWeights, linearWeights, type Precision, type WeightShape } from "./model-linear.ts";
+import { addLowRank, valuesOf, writeAll } from "./weight-values.ts";
 
 const DATA_FILE = "model.onnx.data";
-const FLOAT_BYTES = 4;
-const ROTARY_BASE = 100_000;
 
 export interface GeneratedModel {
   name: string;
@@ -26,18 +26,26 @@ export type Tenant = "base" | "lora" | "last-layers" | "head" | "full";
 export const EIGHT_TENANTS: Tenant[] = ["base", "lora", "lora", "lora", "last-layers", "last-layers", "head", "full"];
 
 const LAST_LAYERS = 3;
-const LORA_RANK = 8;
+
+export interface MadeModels {
+  shapes: Shapes;
+  tenants: readonly Tenant[];
+  /** fp32 if not given. */
+  precision?: Precision;
+}
 
 /**
- * Fine-tunes of one base that never was trained. Every model is a full copy on disk, as customers bring them; LoRAs are
- * merged. Throws before writing where the disk is too small for them and for their repository.
+ * Fine-tunes of one base that never was trained. Every model is a full copy on disk, as customers bring them. LoRAs are
+ * merged in float32; beside quantised weights their factors stay in the graph, in float32, as training leaves them: merged
+ * and quantised again, nothing of the base would be left. Throws before writing where the disk is too small for them and
+ * for their repository.
  */
 export async function makeModels(
   root: string,
-  { shapes, tenants }: { shapes: Shapes; tenants: readonly Tenant[] },
+  { shapes, tenants, precision = "fp32" }: MadeModels,
 ): Promise<GeneratedModel[]> {
-  const placed = placeWeights(weightShapes(shapes));
-  const bytes = placed.reduce((sum, { shape }) => sum + byteLength(shape), 0);
+  const shared = placeWeights(weightShapes(shapes, precision));
+  const bytes = endOf(shared);
   await checkSpace(root, bytes * (tenants.length + 2));
   const models: GeneratedModel[] = [];
   for (const [index, tenant] of tenants.entries()) {
@@ -47,13 +55,15 @@ export async function makeModels(
     const data = join(folder, DATA_FILE);
     const first = models[0];
     if (first) await copyFile(join(first.folder, DATA_FILE), data);
-    const own = first ? placed.filter(({ shape }) => changes(tenant, shape, shapes)) : placed;
+    const factors = tenant === "lora" && precision !== "fp32";
+    const placed = factors ? [...withoutPacking(shared, shapes, precision), ...placeFactors(shapes, bytes)] : shared;
+    const own = first ? placed.filter(({ shape }) => changes({ tenant, precision }, shape, shapes)) : placed;
     await fillWeights(data, own, { shapes, tenant, name });
     const weights = placed.map(({ shape, offset }) => tensorInfo(shape, data, offset));
     const graph = join(folder, "model.onnx");
-    await writeFile(graph, writeModel(modelGraph(shapes, weights), placement));
+    await writeFile(graph, writeModel(modelGraph(shapes, weights, { precision, factors }), placement));
     await writeFile(join(folder, "genai_config.json"), JSON.stringify(genaiConfig(shapes), null, 2));
-    models.push({ name, folder, graph, weights, bytes });
+    models.push({ name, folder, graph, weights, bytes: endOf(placed) });
   }
   return models;
 }
@@ -63,8 +73,8 @@ interface Placed {
   offset: number;
 }
 
-function placeWeights(shapes: WeightShape[]): Placed[] {
-  let end = 0;
+function placeWeights(shapes: WeightShape[], start = 0): Placed[] {
+  let end = start;
   return shapes.map((shape) => {
     const offset = end;
     end += byteLength(shape);
@@ -72,13 +82,35 @@ function placeWeights(shapes: WeightShape[]): Placed[] {
   });
 }
 
-function byteLength({ dims }: WeightShape): number {
-  return dims.reduce((product, dim) => product * dim, FLOAT_BYTES);
+function placeFactors(shapes: Shapes, start: number): Placed[] {
+  return placeWeights(adaptedLinears(shapes).flatMap(factorWeights), start);
+}
+
+/** Quantised weights begin with the outputs, so q, k and v lie one after the other in what is packed of them. */
+function withoutPacking(placed: Placed[], shapes: Shapes, precision: Precision): Placed[] {
+  const packedNames = new Map(
+    Array.from({ length: shapes.layers }, (_, layer) => layerLinears(shapes, layer)).flatMap(({ qkv, q, k, v }) => {
+      const parts = [q, k, v].map((linear) => linearWeights(linear, precision));
+      return linearWeights(qkv, precision).map(({ name }, at) => [name, parts.map((part) => part[at]!)] as const);
+    }),
+  );
+  return placed.flatMap((one) => {
+    const parts = packedNames.get(one.shape.name);
+    return parts ? placeWeights(parts, one.offset) : [one];
+  });
+}
+
+function endOf(placed: Placed[]): number {
+  return Math.max(...placed.map(({ shape, offset }) => offset + byteLength(shape)));
+}
+
+function byteLength({ dtype, dims }: WeightShape): number {
+  return tensorBytes(dtype, dims);
 }
 
 function tensorInfo(shape: WeightShape, path: string, offset: number): TensorInfo {
   const data = { kind: "file", path, offset, length: byteLength(shape) } as const;
-  return { name: shape.name, dtype: "float32", dims: shape.dims, data };
+  return { name: shape.name, dtype: shape.dtype, dims: shape.dims, data };
 }
 
 function placement(tensor: TensorInfo): { location: string; offset: number; length: number } | null {
@@ -93,66 +125,25 @@ async function fillWeights(
 ): Promise<void> {
   await using file = await open(path, tenant === "base" ? "w" : "r+");
   for (const { shape, offset } of placed) {
-    const owner = tenant === "base" || tenant === "lora" ? "base" : name;
-    const values = valuesOf(shape, shapes, seedOf(`${owner} ${shape.name}`));
-    if (tenant === "lora") addLowRank(values, shape.dims as [number, number], seedOf(`${name} ${shape.name}`));
+    const isFactor = shape.name.includes(".lora_");
+    const owner = tenant === "base" || (tenant === "lora" && !isFactor) ? "base" : name;
+    const values = valuesOf(shape, { width: shapes.headSize / 2, seed: `${owner} ${shape.name}` });
+    if (tenant === "lora" && !isFactor)
+      addLowRank(values as Float32Array, { dims: shape.dims as [number, number], seed: `${name} ${shape.name}` });
     await writeAll(file, values, offset);
   }
 }
 
-function changes(tenant: Tenant, { layer, fill }: WeightShape, { layers }: Shapes): boolean {
-  if (tenant === "base" || fill !== "random") return false;
+function changes(
+  { tenant, precision }: { tenant: Tenant; precision: Precision },
+  { name, layer, fill }: WeightShape,
+  { layers }: Shapes,
+): boolean {
+  if (tenant === "lora" && precision !== "fp32") return name.includes(".lora_");
+  if (tenant === "base" || !["random", "quantised", "scales"].includes(fill)) return false;
   if (tenant === "full") return true;
   if (tenant === "head") return layer === null;
   return layer !== null && (tenant === "lora" || layer >= layers - LAST_LAYERS);
-}
-
-/** values += down · up, about a tenth of their size. */
-function addLowRank(values: Float32Array, [rows, columns]: [number, number], seed: number): void {
-  const down = fillRandom(new Float32Array(rows * LORA_RANK), seed);
-  const up = fillRandom(new Float32Array(LORA_RANK * columns), seed + 1);
-  for (let row = 0; row < rows; row++) {
-    const change = new Float64Array(columns);
-    for (let rank = 0; rank < LORA_RANK; rank++) {
-      const factor = down[row * LORA_RANK + rank]!;
-      for (let column = 0; column < columns; column++) change[column]! += factor * up[rank * columns + column]!;
-    }
-    for (let column = 0; column < columns; column++) values[row * columns + column]! += change[column]!;
-  }
-}
-
-function valuesOf({ dims, fill }: WeightShape, shapes: Shapes, seed: number): Float32Array<ArrayBuffer> {
-  const values = new Float32Array(dims.reduce((product, dim) => product * dim, 1));
-  if (fill === "ones") return values.fill(1);
-  if (fill === "random") return fillRandom(values, seed);
-  const width = shapes.headSize / 2;
-  return values.map((_, at) => {
-    const angle = Math.floor(at / width) / ROTARY_BASE ** ((at % width) / width);
-    return fill === "cos" ? Math.cos(angle) : Math.sin(angle);
-  });
-}
-
-/** Uniform in ±0.05: after 30 layers the hidden state is no longer what the embedding gave, and nothing overflows. */
-function fillRandom(values: Float32Array<ArrayBuffer>, seed: number): Float32Array<ArrayBuffer> {
-  let state = seed;
-  for (let at = 0; at < values.length; at++) {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    values[at] = (state / 2 ** 32 - 0.5) * 0.1;
-  }
-  return values;
-}
-
-function seedOf(text: string): number {
-  let seed = 2166136261;
-  for (const character of text) seed = Math.imul(seed ^ character.charCodeAt(0), 16777619) >>> 0;
-  return seed;
-}
-
-async function writeAll(file: FileHandle, values: Float32Array<ArrayBuffer>, offset: number): Promise<void> {
-  const bytes = new Uint8Array(values.buffer);
-  for (let done = 0; done < bytes.length;) {
-    done += (await file.write(bytes, done, bytes.length - done, offset + done)).bytesWritten;
-  }
 }
 
 async function checkSpace(root: string, needed: number): Promise<void> {

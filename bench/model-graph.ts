@@ -1,4 +1,14 @@
-import type { Attribute, GraphNode, OnnxModel, TensorInfo, ValueInfo } from "../src/onnx/model.ts";
+import type { OnnxModel, TensorInfo, ValueInfo } from "../src/onnx/model.ts";
+import { GraphBuilder } from "./graph-builder.ts";
+import {
+  addLinear,
+  addTiedEmbedding,
+  linearWeights,
+  type GraphForm,
+  type Linear,
+  type Precision,
+  type WeightShape,
+} from "./model-linear.ts";
 
 export interface Shapes {
   hidden: number;
@@ -23,62 +33,101 @@ export const SMOLLM2_135M: Shapes = {
   context: 8192,
 };
 
-/** Where the bytes of the weights lie, in the order of the list. */
-export interface WeightShape {
-  name: string;
-  dims: number[];
-  /** null: no layer's own. */
-  layer: number | null;
-  fill: "random" | "ones" | "cos" | "sin";
+/** The projections of a layer by their short names. */
+export type LayerLinears = Record<"qkv" | "q" | "k" | "v" | "o" | "gate" | "up" | "down", Linear>;
+
+export function layerLinears(shapes: Shapes, layer: number): LayerLinears {
+  const { hidden, inner } = shapes;
+  const { query, keyValue } = rowWidths(shapes);
+  const linear = (rest: string, widths: [number, number]): Linear => ({
+    name: `model.layers.${layer}.${rest}`,
+    widths,
+    layer,
+  });
+  return {
+    qkv: linear("attn.qkv_proj", [hidden, query + 2 * keyValue]),
+    q: linear("attn.q_proj", [hidden, query]),
+    k: linear("attn.k_proj", [hidden, keyValue]),
+    v: linear("attn.v_proj", [hidden, keyValue]),
+    o: linear("attn.o_proj", [query, hidden]),
+    gate: linear("mlp.gate_proj", [hidden, inner]),
+    up: linear("mlp.up_proj", [hidden, inner]),
+    down: linear("mlp.down_proj", [inner, hidden]),
+  };
+}
+
+/** What projections that LoRAs usually train: q, k and v apart. */
+export function adaptedLinears(shapes: Shapes): Linear[] {
+  return Array.from({ length: shapes.layers }, (_, layer) => {
+    const { qkv: _packed, ...adapted } = layerLinears(shapes, layer);
+    return Object.values(adapted);
+  }).flat();
+}
+
+function headLinear({ hidden, vocabulary }: Shapes): Linear {
+  return { name: "lm_head", widths: [hidden, vocabulary], layer: null };
+}
+
+function rowWidths({ heads, keyValueHeads, headSize }: Shapes): { query: number; keyValue: number } {
+  return { query: heads * headSize, keyValue: keyValueHeads * headSize };
 }
 
 /** All weights in the order in which the model uses them. */
-export function weightShapes(shapes: Shapes): WeightShape[] {
-  const { hidden, layers, headSize, inner, vocabulary, context } = shapes;
-  const queryWidth = shapes.heads * headSize;
-  const packedWidth = queryWidth + 2 * shapes.keyValueHeads * headSize;
+export function weightShapes(shapes: Shapes, precision: Precision = "fp32"): WeightShape[] {
+  const { hidden, layers, headSize, context } = shapes;
+  const plain = (name: string, layer: number | null, dims: number[], fill: WeightShape["fill"]): WeightShape => ({
+    name,
+    dtype: "float32",
+    dims,
+    layer,
+    fill,
+  });
   const perLayer = Array.from({ length: layers }, (_, layer): WeightShape[] => {
-    const name = (rest: string): string => `model.layers.${layer}.${rest}.weight`;
+    const { qkv, o, gate, up, down } = layerLinears(shapes, layer);
+    const norm = (rest: string): WeightShape => plain(`model.layers.${layer}.${rest}.weight`, layer, [hidden], "ones");
+    const weights = (linears: Linear[]): WeightShape[] => linears.flatMap((linear) => linearWeights(linear, precision));
     return [
-      { name: name("input_layernorm"), dims: [hidden], layer, fill: "ones" },
-      { name: name("attn.qkv_proj.MatMul"), dims: [hidden, packedWidth], layer, fill: "random" },
-      { name: name("attn.o_proj.MatMul"), dims: [queryWidth, hidden], layer, fill: "random" },
-      { name: name("post_attention_layernorm"), dims: [hidden], layer, fill: "ones" },
-      { name: name("mlp.gate_proj.MatMul"), dims: [hidden, inner], layer, fill: "random" },
-      { name: name("mlp.up_proj.MatMul"), dims: [hidden, inner], layer, fill: "random" },
-      { name: name("mlp.down_proj.MatMul"), dims: [inner, hidden], layer, fill: "random" },
+      norm("input_layernorm"),
+      ...weights([qkv, o]),
+      norm("post_attention_layernorm"),
+      ...weights([gate, up, down]),
     ];
   });
   return [
-    { name: "cos_cache", dims: [context, headSize / 2], layer: null, fill: "cos" },
-    { name: "sin_cache", dims: [context, headSize / 2], layer: null, fill: "sin" },
+    plain("cos_cache", null, [context, headSize / 2], "cos"),
+    plain("sin_cache", null, [context, headSize / 2], "sin"),
     ...perLayer.flat(),
-    { name: finalNorm(shapes), dims: [hidden], layer: null, fill: "ones" },
-    { name: "lm_head.MatMul.weight", dims: [hidden, vocabulary], layer: null, fill: "random" },
+    plain(finalNorm(shapes), null, [hidden], "ones"),
+    ...linearWeights(headLinear(shapes), precision),
   ];
 }
 
-/** The graph as onnxruntime-genai's model builder writes it for CPU in float32 with tied embeddings. */
-export function modelGraph(shapes: Shapes, weights: readonly TensorInfo[]): OnnxModel {
+/**
+ * The graph as onnxruntime-genai's model builder writes it for CPU with tied embeddings. With factors: q, k and v are
+ * projections of their own, and `weights` has theirs.
+ */
+export function modelGraph(
+  shapes: Shapes,
+  weights: readonly TensorInfo[],
+  form: GraphForm = { precision: "fp32", factors: false },
+): OnnxModel {
   const graph = new GraphBuilder();
   maskNodes(graph);
-  graph.add("Transpose", ["lm_head.MatMul.weight"], ["table"], { perm: [1, 0] });
-  graph.add("Gather", ["table", "input_ids"], ["embedded"]);
-  let residual = "embedded";
+  let residual = addTiedEmbedding(graph, { head: headLinear(shapes), precision: form.precision });
   let pending: string | null = null;
   for (let layer = 0; layer < shapes.layers; layer++) {
     const entered = addNorm(graph, { residual, pending, weight: `model.layers.${layer}.input_layernorm.weight` });
-    const attended = addAttention(graph, shapes, { layer, input: entered.normed });
+    const attended = addAttention(graph, shapes, { layer, input: entered.normed, form });
     const middle = addNorm(graph, {
       residual: entered.sum,
       pending: attended,
       weight: `model.layers.${layer}.post_attention_layernorm.weight`,
     });
     residual = middle.sum;
-    pending = addMlp(graph, { layer, input: middle.normed });
+    pending = addMlp(graph, shapes, { layer, input: middle.normed, form });
   }
   const { normed } = addNorm(graph, { residual, pending, weight: finalNorm(shapes) });
-  graph.add("MatMul", [normed, "lm_head.MatMul.weight"], ["logits"]);
+  addLinear(graph, { input: normed, linear: headLinear(shapes), form });
   return {
     irVersion: 10,
     producer: "onnxruntime-genai",
@@ -100,39 +149,11 @@ function finalNorm({ layers }: Shapes): string {
   return `model.layers.${layers}.final_norm_layernorm.weight`;
 }
 
-class GraphBuilder {
-  readonly nodes: GraphNode[] = [];
-
-  add(
-    opType: string,
-    inputs: string[],
-    outputs: string[],
-    values: Record<string, number | number[]> = {},
-    domain = "",
-  ): void {
-    const attributes = new Map(Object.entries(values).map(([name, value]) => [name, attributeOf(name, value)]));
-    this.nodes.push({ name: `/model/${opType}_${this.nodes.length}`, opType, domain, inputs, outputs, attributes });
-  }
-}
-
-function attributeOf(name: string, value: number | number[]): Attribute {
-  if (Array.isArray(value)) return { kind: "ints", value };
-  return name === "epsilon" || name === "scale" || name === "softcap"
-    ? { kind: "float", value }
-    : { kind: "int", value };
-}
-
 /** attention_mask [batch, total] → seqlens_k [batch] and total_sequence_length. */
 function maskNodes(graph: GraphBuilder): void {
-  const constant = (name: string, dims: number[]): void => {
-    const bytes = new Uint8Array(BigInt64Array.of(1n).buffer);
-    const value: TensorInfo = { name, dtype: "int64", dims, data: { kind: "bytes", bytes } };
-    const attributes = new Map<string, Attribute>([["value", { kind: "tensor", value }]]);
-    graph.nodes.push({ name, opType: "Constant", domain: "", inputs: [], outputs: [name], attributes });
-  };
   const int32 = 6;
-  constant("one_list", [1]);
-  constant("one", []);
+  graph.constant("one_list", [1], [1]);
+  graph.constant("one", [], [1]);
   graph.add("ReduceSum", ["attention_mask", "one_list"], ["lengths"], { keepdims: 0 });
   graph.add("Sub", ["lengths", "one_list"], ["lengths_less_one"]);
   graph.add("Cast", ["lengths_less_one"], ["seqlens_k"], { to: int32 });
@@ -161,14 +182,22 @@ function addNorm(
   return { normed, sum };
 }
 
-function addAttention(graph: GraphBuilder, shapes: Shapes, { layer, input }: { layer: number; input: string }): string {
+interface LayerInput {
+  layer: number;
+  input: string;
+  form: GraphForm;
+}
+
+function addAttention(graph: GraphBuilder, shapes: Shapes, { layer, input, form }: LayerInput): string {
+  const { qkv, q, k, v, o } = layerLinears(shapes, layer);
   const name = `model.layers.${layer}.attn`;
   const past = ["key", "value"].map((each) => `past_key_values.${layer}.${each}`);
   const present = ["key", "value"].map((each) => `present.${layer}.${each}`);
-  graph.add("MatMul", [input, `${name}.qkv_proj.MatMul.weight`], [`${name}.qkv`]);
+  const project = (linear: Linear): string => addLinear(graph, { input, linear, form });
+  const queries = form.factors ? [q, k, v].map(project) : [project(qkv), "", ""];
   graph.add(
     "GroupQueryAttention",
-    [`${name}.qkv`, "", "", ...past, "seqlens_k", "total_sequence_length", "cos_cache", "sin_cache", "", "", ""],
+    [...queries, ...past, "seqlens_k", "total_sequence_length", "cos_cache", "sin_cache", "", "", ""],
     [`${name}.attended`, ...present],
     {
       num_heads: shapes.heads,
@@ -181,19 +210,17 @@ function addAttention(graph: GraphBuilder, shapes: Shapes, { layer, input }: { l
     },
     "com.microsoft",
   );
-  graph.add("MatMul", [`${name}.attended`, `${name}.o_proj.MatMul.weight`], [`${name}.out`]);
-  return `${name}.out`;
+  return addLinear(graph, { input: `${name}.attended`, linear: o, form });
 }
 
-function addMlp(graph: GraphBuilder, { layer, input }: { layer: number; input: string }): string {
+function addMlp(graph: GraphBuilder, shapes: Shapes, { layer, input, form }: LayerInput): string {
   const name = `model.layers.${layer}.mlp`;
-  graph.add("MatMul", [input, `${name}.gate_proj.MatMul.weight`], [`${name}.gate`]);
-  graph.add("MatMul", [input, `${name}.up_proj.MatMul.weight`], [`${name}.up`]);
-  graph.add("Sigmoid", [`${name}.gate`], [`${name}.sigmoid`]);
-  graph.add("Mul", [`${name}.gate`, `${name}.sigmoid`], [`${name}.active`]);
-  graph.add("Mul", [`${name}.active`, `${name}.up`], [`${name}.gated`]);
-  graph.add("MatMul", [`${name}.gated`, `${name}.down_proj.MatMul.weight`], [`${name}.out`]);
-  return `${name}.out`;
+  const { gate, up, down } = layerLinears(shapes, layer);
+  const [gated, raised] = [gate, up].map((linear) => addLinear(graph, { input, linear, form })) as [string, string];
+  graph.add("Sigmoid", [gated], [`${name}.sigmoid`]);
+  graph.add("Mul", [gated, `${name}.sigmoid`], [`${name}.active`]);
+  graph.add("Mul", [`${name}.active`, raised], [`${name}.gated`]);
+  return addLinear(graph, { input: `${name}.gated`, linear: down, form });
 }
 
 function modelPorts({ layers, keyValueHeads, headSize, vocabulary }: Shapes): {

@@ -1,34 +1,28 @@
 /**
  * Serving against one deployment per model, as users see it: throughput, latency at a load, overload.
  *
- *   npm run bench:serving -- [--measure throughput,latency,overload] [--repeats 3] [--seconds 60] [--overload-seconds 300]
- *                            [--folder <where to write>] [--prepared <folder>] [--json]
+ *   npm run bench:serving -- [--measure throughput,latency,overload] [--precision fp32|int8|int4] [--repeats 3] [--seconds 60]
+ *                            [--overload-seconds 300] [--folder <where to write>] [--prepared <folder>] [--json]
  *
  * Eight tenants of one base: the base itself, three LoRAs (merged, found again by `dedupe --apply`), two with three
  * layers of their own, one with a head of its own, one tuned throughout. What is measured is what `blockllm bench`
  * measures; each side runs in a process of its own, in turns. Making the models takes minutes: with --prepared they
  * stay in that folder, 5.7 GB, and are found there the next time.
  */
-import { existsSync } from "node:fs";
-import { writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { parseArgs } from "node:util";
 
 import { printBench } from "../src/cli/output/bench.ts";
-import { addModel } from "../src/store/add-model.ts";
-import { applyTiers } from "../src/store/apply-tiers.ts";
-import { openRepository } from "../src/store/open-repository.ts";
 import { type NamedSide, runBench } from "../src/traffic/bench.ts";
 import type { BenchReport } from "../src/traffic/report.ts";
 import { engineOptions, parseScenario, type Scenario } from "../src/traffic/scenario.ts";
-import { makeModels, EIGHT_TENANTS, type GeneratedModel } from "./make-models.ts";
-import { SMOLLM2_135M } from "./model-graph.ts";
-import { inWorkFolder } from "./work-folder.ts";
+import { withEightTenants, type EightTenants } from "./eight-tenants.ts";
+import { precisionNamed } from "./model-linear.ts";
 
 const { values } = parseArgs({
   options: {
     measure: { type: "string", default: "throughput,latency,overload" },
+    precision: { type: "string", default: "fp32" },
     repeats: { type: "string", default: "3" },
     seconds: { type: "string", default: "60" },
     "overload-seconds": { type: "string", default: "300" },
@@ -88,20 +82,19 @@ const SCENARIOS: Record<string, { against: boolean; goals: string; scenario: obj
   },
 };
 
-const reports =
-  values.prepared === undefined
-    ? await inWorkFolder(values.folder, async (folder) => await measureServing(folder, await prepare(folder)))
-    : await measureServing(values.prepared, await prepared(values.prepared));
+const reports = await withEightTenants(
+  { precision: precisionNamed(values.precision), parent: values.folder, prepared: values.prepared },
+  measureServing,
+);
 if (values.json) console.log(JSON.stringify(reports, null, 2));
 
-async function measureServing(folder: string, models: PreparedModel[]): Promise<Record<string, BenchReport>> {
-  const repository = join(folder, "blocks");
+async function measureServing(tenants: EightTenants): Promise<Record<string, BenchReport>> {
   const measured: Record<string, BenchReport> = {};
   for (const name of values.measure.split(",")) {
     const chosen = SCENARIOS[name];
     if (!chosen) throw new Error(`--measure is ${name}; it can be ${Object.keys(SCENARIOS).join(", ")}`);
     const scenario = parseScenario({ name, ...chosen.scenario }, name);
-    const sides = sidesOf({ repository, models, scenario }).slice(0, chosen.against ? 2 : 1);
+    const sides = sidesOf(tenants, scenario).slice(0, chosen.against ? 2 : 1);
     const signal = new AbortController().signal;
     measured[name] = await runBench({ scenario, sides, signal, onProgress: (doing) => console.error(doing) });
     if (!values.json) console.log(`${printBench(measured[name])}\nGoal: ${chosen.goals}\n`);
@@ -109,40 +102,14 @@ async function measureServing(folder: string, models: PreparedModel[]): Promise<
   return measured;
 }
 
-type PreparedModel = Pick<GeneratedModel, "name" | "folder">;
-
-async function prepare(folder: string): Promise<PreparedModel[]> {
-  const models = await makeModels(join(folder, "models"), { shapes: SMOLLM2_135M, tenants: EIGHT_TENANTS });
-  const repository = await openRepository(join(folder, "blocks"), { create: true });
-  for (const model of models) await addModel(repository, model.folder);
-  const applied = await applyTiers(repository, undefined, { tiers: ["lowrank"], keepOriginals: false });
-  console.error(`${applied.lowrank.blocks} blocks of ${applied.models.length} models kept as low rank`);
-  await writeFile(join(folder, "ready"), "");
-  return models;
-}
-
-async function prepared(folder: string): Promise<PreparedModel[]> {
-  if (!existsSync(join(folder, "ready"))) return await prepare(folder);
-  const names = EIGHT_TENANTS.map((_, tenant) => `tenant-${tenant}`);
-  return names.map((name) => ({ name, folder: join(folder, "models", name) }));
-}
-
-function sidesOf({
-  repository,
-  models,
-  scenario,
-}: {
-  repository: string;
-  models: PreparedModel[];
-  scenario: Scenario;
-}): NamedSide[] {
+function sidesOf({ repository, models }: EightTenants, scenario: Scenario): NamedSide[] {
   const engine = engineOptions(scenario);
   return [
     { name: "blockllm", about: "shared blocks", side: { kind: "engine", repository, models: "all", engine } },
     {
       name: "per-model",
       about: "one whole-model session each",
-      side: { kind: "per-model", repository, models: models.map(({ name, folder }) => ({ name, folder })), engine },
+      side: { kind: "per-model", repository, models, engine },
     },
   ];
 }

@@ -6,7 +6,8 @@ import { join } from "node:path";
 
 import { describe, expect, it } from "vitest";
 
-import { modelGraph, weightShapes, type Shapes, type WeightShape } from "../../bench/model-graph.ts";
+import { modelGraph, weightShapes, type Shapes } from "../../bench/model-graph.ts";
+import type { WeightShape } from "../../bench/model-linear.ts";
 import type { OnnxModel, TensorInfo } from "../../src/onnx/model.ts";
 import { floatToHalf, storedBytes, tensorBytes } from "../../src/onnx/tensor-data.ts";
 import { writeModel } from "../../src/onnx/write-model.ts";

@@ -14,9 +14,11 @@ let open = 0;
 exports.env = {};
 exports.Tensor = class { constructor(type, data, dims) { Object.assign(this, { type, data, dims }); } };
 exports.AutoModelForCausalLM = {
-  async from_pretrained(folder, { local_files_only }) {
+  async from_pretrained(folder, { local_files_only, use_external_data_format = false }) {
     if (!local_files_only || exports.env.allowRemoteModels !== false) throw new Error("it would download");
     if (folder.endsWith("absent")) throw new Error("no config.json");
+    if (use_external_data_format !== require("node:fs").existsSync(folder + "/model.onnx_data"))
+      throw new Error("it looks for model.onnx_data where it is not, or not where it is");
     return {
       async generate({ inputs, max_new_tokens, streamer }) {
         if (++open > 1) throw new Error("two at once");
@@ -64,7 +66,9 @@ beforeAll(async () => {
     await mkdir(join(project, "node_modules", name), { recursive: true });
     await writeFile(join(project, "node_modules", name, "index.js"), source);
   }
-  await mkdir(join(project, "one"));
+  for (const folder of ["one", "genai", "optimum"]) await mkdir(join(project, folder));
+  await writeFile(join(project, "genai", "model.onnx.data"), "");
+  await writeFile(join(project, "optimum", "model.onnx_data"), "");
   await writeFile(join(project, "one", "model.gguf"), "");
 });
 
@@ -102,6 +106,11 @@ describe("transformers.js", () => {
   test("answers one question of a model after the other, without its prompt", async () => {
     const entry = findPeer("transformers.js", project)!;
     await expectThree(await TransformersTarget.load(entry, [{ name: "a", folder: join(project, "one") }]));
+  });
+
+  test.each(["genai", "optimum"])("takes external data as %s names it", async (folder) => {
+    const entry = findPeer("transformers.js", project)!;
+    await expectThree(await TransformersTarget.load(entry, [{ name: "a", folder: join(project, folder) }]));
   });
 
   test("says which folder it does not take", async () => {

@@ -50,7 +50,7 @@ export function pointRows(point: PointReport): string[][] {
       ratio("tokens_per_second"),
       "",
       ratio("first_token_p95_ms"),
-      "",
+      ratio("token_p50_ms"),
       ratio("latency_p50_ms"),
       ratio("latency_p95_ms"),
       ratio("latency_p99_ms"),

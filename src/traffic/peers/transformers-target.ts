@@ -114,6 +114,7 @@ async function loadModel({ AutoModelForCausalLM }: Transformers, folder: string)
     dtype: "fp32",
     device: "cpu",
     local_files_only: true,
-    ...(existsSync(join(folder, subfolder, "model.onnx.data")) && { use_external_data_format: true }),
+    // Its own name for external data; files of other names are found by ONNX Runtime, beside the graph.
+    ...(existsSync(join(folder, subfolder, "model.onnx_data")) && { use_external_data_format: true }),
   });
 }
