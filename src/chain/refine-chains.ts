@@ -30,7 +30,7 @@ export interface Refinement {
 /**
  * Where models differ in some weights of a part and have the others in common, cuts the part so that what they have in
  * common is loaded and run once: at the places where bytes loaded and the cost of sessions are least. What such a model
- * computes stays the same, node by node. Parts that somebody's adapter adds to stay whole.
+ * computes stays the same, node by node; what an adapter adds goes with the weights that it adds to.
  */
 export async function refineChains(
   chains: BlockChain[],
@@ -83,7 +83,6 @@ function comparableParts(chains: BlockChain[]): PartUse[][] {
     JSON.stringify([label, inputs, outputs, tensors.map(({ name, dtype, dims }) => [name, dtype, dims])]),
   );
   return groups
-    .filter((group) => group.every(({ part }) => part.factors.length === 0))
     .map((group) => group.filter(({ part }) => group.some((other) => sharesSome(part, other.part))))
     .filter((group) => group.length > 0);
 }
@@ -162,6 +161,7 @@ function cutAt(
       inputs,
       outputs,
       tensors,
+      factors: part.factors.filter(({ weight }) => tensors.some((tensor) => tensor.name === weight)),
       rotary: inputs.some((port) => port.name === "cos") ? part.rotary : null,
       cut: { of: storedGraph(part), from, to, whole, live },
     };

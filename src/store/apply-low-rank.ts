@@ -5,7 +5,8 @@ import type { Matrix } from "../fingerprint/matrix-products.ts";
 import { blockProjections } from "./block-graphs.ts";
 import { MEDIA_TYPES } from "./descriptor.ts";
 import { type DifferenceOptions, findDifferences, type FoundDifference } from "./find-differences.ts";
-import type { MeasuredRank } from "./measure-difference.ts";
+import { isFactored, type MeasuredRank } from "./measure-difference.ts";
+import { OWN_WEIGHTS, putMixedBlock } from "./mixed-block.ts";
 import type { ChainEntry, ModelDocument, ReplacedBlock } from "./model-document.ts";
 import { adapterReferences } from "./references.ts";
 import type { ModelSwap, Repository, StoredModel } from "./repository.ts";
@@ -15,7 +16,7 @@ export interface LowRankOptions extends Omit<DifferenceOptions, "tiers" | "isWan
   keepOriginals: boolean;
 }
 
-/** What runs in the place of a block: its base with factors. */
+/** What runs in the place of a block: its base with factors; where more was trained, with some of its own weights. */
 interface Substitute {
   base: Pick<ChainEntry, "digest" | "bytes">;
   adapter: AdapterEntry;
@@ -44,8 +45,12 @@ export async function mergeLowRank(
   });
   for await (const difference of found) {
     const { base, block } = difference.candidate;
+    const own = new Set(difference.difference.tensors.filter((one) => !isFactored(one)).map(({ place }) => place));
     substitutes.set(block.digest, {
-      base: { digest: base.digest, bytes: bytesOfBlock(all, base.digest) },
+      base:
+        own.size === 0
+          ? { digest: base.digest, bytes: bytesOfBlock(all, base.digest) }
+          : await putMixedBlock(repository, { base: base.document, block: block.document }, own),
       adapter: await storeFactors(repository, difference),
       evidence: evidenceOf(difference),
     });
@@ -79,7 +84,7 @@ function bytesOfBlock(models: StoredModel[], digest: Digest): number {
 async function storeFactors(repository: Repository, { candidate, difference }: FoundDifference): Promise<AdapterEntry> {
   const projections = await blockProjections(repository.blobs, candidate.base.document);
   const factors = new Map<number, LowRankFactors>();
-  for (const { name, place, low_rank } of difference.tensors)
+  for (const { name, place, low_rank } of difference.tensors.filter(isFactored))
     factors.set(place, await storeOne(repository, name, oriented(low_rank!, projections[place]!)));
   let place = 0;
   const parts = candidate.base.document.parts.map(({ role, tensors }) => ({
@@ -125,7 +130,8 @@ async function storeOne(
 }
 
 function evidenceOf({ difference }: FoundDifference): ReplacedBlock["evidence"] {
-  const measured = difference.tensors.map(({ low_rank }) => low_rank!);
+  const measured = difference.tensors.filter(isFactored).map(({ low_rank }) => low_rank!);
+  const own = difference.tensors.filter((one) => !isFactored(one)).map(({ name }) => name);
   const isExact = measured.every(({ error }) => error.bit_exact);
   return {
     rank: Math.max(...measured.map(({ rank }) => rank)),
@@ -133,5 +139,6 @@ function evidenceOf({ difference }: FoundDifference): ReplacedBlock["evidence"] 
     max_abs_error: Math.max(...measured.map(({ error }) => error.max_abs)),
     relative_error: Math.max(...measured.map(({ error }) => error.relative)),
     weights: isExact ? "bit for bit" : "to rounding",
+    ...(own.length === 0 ? {} : { [OWN_WEIGHTS]: own.join(", ") }),
   };
 }

@@ -1,6 +1,7 @@
 import { type LowRankOptions, mergeLowRank } from "./apply-low-rank.ts";
 import type { DifferenceTier } from "./find-differences.ts";
 import { encodeResiduals } from "./apply-residual.ts";
+import type { ChainEntry } from "./model-document.ts";
 import type { ModelSwap, Repository, StoredModel } from "./repository.ts";
 import { readModels } from "./sharing.ts";
 import { refuseChanged } from "./undo-merges.ts";
@@ -14,7 +15,11 @@ export interface ApplyOptions extends LowRankOptions {
 export interface AppliedTiers {
   /** Models with a new manifest. */
   models: string[];
-  lowrank: { blocks: number };
+  lowrank: {
+    blocks: number;
+    /** Base and factors against the exact weights, of a projection's norm; absent where none were made. */
+    largest_relative_error?: number;
+  };
   /** `unavailable`: why none were made, and what to do about it. */
   residual: { tensors: number; unavailable?: string };
   /** Named or all, but marked exact only: nothing that changes numbers was done to them. */
@@ -38,14 +43,12 @@ export async function applyTiers(
     refuseChanged(swaps.map(({ before }) => before).filter(({ name }) => !swapped.includes(name)));
     for (const name of swapped) changed.add(name);
   };
-  let blocks = 0;
+  let merged: ChainEntry[] = [];
   if (tiers.includes("lowrank")) {
     const swaps = await mergeLowRank(repository, await read(), options);
     await swap(swaps);
-    blocks = sum(
-      swaps.map(
-        ({ before, document }) => document.chain.filter((entry, at) => entry !== before.document.chain[at]).length,
-      ),
+    merged = swaps.flatMap(({ before, document }) =>
+      document.chain.filter((entry, at) => entry !== before.document.chain[at]),
     );
   }
   const zstd = findZstd();
@@ -59,13 +62,14 @@ export async function applyTiers(
   const { wanted } = await read();
   return {
     models: [...changed].toSorted(),
-    lowrank: { blocks },
+    lowrank: { blocks: merged.length, ...largestError(merged) },
     residual: { tensors, ...(tiers.includes("residual") && zstd === null ? { unavailable: ZSTD_MISSING } : {}) },
     exact_only: wanted.filter(({ document }) => document.exactOnly === true).map(({ name }) => name),
     originals: options.keepOriginals ? "kept" : "not kept",
   };
 }
 
-function sum(numbers: number[]): number {
-  return numbers.reduce((total, number) => total + number, 0);
+function largestError(merged: ChainEntry[]): Pick<AppliedTiers["lowrank"], "largest_relative_error"> {
+  const errors = merged.map(({ replaces }) => Number(replaces?.evidence["relative_error"]));
+  return errors.length === 0 ? {} : { largest_relative_error: Math.max(...errors) };
 }

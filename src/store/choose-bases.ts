@@ -2,6 +2,7 @@ import type { BlockDocument, BlockKind, Digest } from "../blocks/block.ts";
 import { nearestSketches } from "../fingerprint/nearest-sketches.ts";
 import { SKETCH_WORDS } from "../fingerprint/sketch.ts";
 import type { BlobStore } from "./blob-store.ts";
+import { hasOwnWeights } from "./mixed-block.ts";
 import type { Repository, StoredModel } from "./repository.ts";
 import { sampledDistance, sampleWeights } from "./sample-weights.ts";
 import { bucketOf, sketchBlocks, type SketchOptions } from "./sketch-blocks.ts";
@@ -17,6 +18,8 @@ export interface DistinctBlock {
   models: string[];
   /** Some model runs it with factors of its own: it is a base already. */
   isAdapted: boolean;
+  /** Made of a base and a model's own weights (mixed-block.ts): no base, since the one it is made of is nearer to all. */
+  isMixed: boolean;
 }
 
 /** A block that may be kept as its difference to another: to one that is kept whole, so that no chain of differences arises. */
@@ -63,8 +66,9 @@ export async function chooseBases(
 async function groupBlocks(repository: Repository, models: StoredModel[]): Promise<Map<string, DistinctBlock[]>> {
   const groups = new Map<string, DistinctBlock[]>();
   for (const { name, document: model } of models) {
-    for (const { digest, kind, layer, adapter } of model.chain) {
-      const isAdapted = adapter !== undefined;
+    for (const { digest, kind, layer, adapter, replaces } of model.chain) {
+      const isMixed = hasOwnWeights(replaces);
+      const isAdapted = adapter !== undefined && !isMixed;
       const document = await repository.readBlock(digest);
       const key = `${layer} ${bucketOf(document)}`;
       const group = groups.get(key) ?? [];
@@ -72,7 +76,8 @@ async function groupBlocks(repository: Repository, models: StoredModel[]): Promi
       if (known) {
         known.models.push(name);
         known.isAdapted ||= isAdapted;
-      } else groups.set(key, [...group, { digest, kind, layer, document, models: [name], isAdapted }]);
+        known.isMixed &&= isMixed;
+      } else groups.set(key, [...group, { digest, kind, layer, document, models: [name], isAdapted, isMixed }]);
     }
   }
   return groups;
@@ -87,8 +92,12 @@ interface RankedGroup {
 async function rankGroups(blobs: BlobStore, groups: DistinctBlock[][]): Promise<RankedGroup[]> {
   const weights = await comparePairs(blobs, groups);
   const ranked: RankedGroup[] = [];
-  for (const group of groups)
-    ranked.push({ group, nearest: group.length === 2 ? [baseOfTwo(group, weights)] : await central(blobs, group) });
+  for (const group of groups) {
+    const [first, second, ...others] = possibleBases(group);
+    const isOneOfTwo = second !== undefined && others.length === 0;
+    const nearest = isOneOfTwo ? [baseOfTwo(first!, second, weights)] : await central(blobs, possibleBases(group));
+    ranked.push({ group, nearest });
+  }
   return ranked;
 }
 
@@ -110,17 +119,21 @@ type PairWeights = Map<string, number>;
 
 async function comparePairs(blobs: BlobStore, groups: DistinctBlock[][]): Promise<PairWeights> {
   const weights: PairWeights = new Map();
-  for (const [a, b, ...others] of groups) {
-    if (others.length > 0 || a!.isAdapted !== b!.isAdapted) continue;
-    const heavier = squares(await sampleWeights(blobs, a!.document)) - squares(await sampleWeights(blobs, b!.document));
-    weights.set(sides(a!, b!), (weights.get(sides(a!, b!)) ?? 0) + heavier);
-    weights.set(sides(b!, a!), (weights.get(sides(b!, a!)) ?? 0) - heavier);
+  for (const [a, b, ...others] of groups.map(possibleBases)) {
+    if (b === undefined || others.length > 0 || a!.isAdapted !== b.isAdapted) continue;
+    const heavier = squares(await sampleWeights(blobs, a!.document)) - squares(await sampleWeights(blobs, b.document));
+    weights.set(sides(a!, b), (weights.get(sides(a!, b)) ?? 0) + heavier);
+    weights.set(sides(b, a!), (weights.get(sides(b, a!)) ?? 0) - heavier);
   }
   return weights;
 }
 
-function baseOfTwo(group: DistinctBlock[], weights: PairWeights): DistinctBlock {
-  const [a, b] = group as [DistinctBlock, DistinctBlock];
+function possibleBases(group: DistinctBlock[]): DistinctBlock[] {
+  const bases = group.filter(({ isMixed }) => !isMixed);
+  return bases.length === 0 ? group : bases;
+}
+
+function baseOfTwo(a: DistinctBlock, b: DistinctBlock, weights: PairWeights): DistinctBlock {
   if (a.isAdapted !== b.isAdapted) return a.isAdapted ? a : b;
   return (weights.get(sides(a, b)) ?? 0) > 0 ? b : a;
 }

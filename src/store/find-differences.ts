@@ -1,7 +1,7 @@
 import { MatrixProducts } from "../fingerprint/matrix-products.ts";
 import { blockProjections, functionOf } from "./block-graphs.ts";
 import { type Candidate, chooseBases } from "./choose-bases.ts";
-import { type BlockDifference, measureDifference, type TensorDifference } from "./measure-difference.ts";
+import { type BlockDifference, isFactored, measureDifference, type TensorDifference } from "./measure-difference.ts";
 import type { Repository, StoredModel } from "./repository.ts";
 import type { SketchOptions } from "./sketch-blocks.ts";
 import { findZstd } from "./zstd.ts";
@@ -25,6 +25,8 @@ export interface FoundDifference {
 
 /** A residual that saves less is not worth decoding on every load. */
 const LEAST_SAVING = 0.1;
+/** A LoRA leaves norms, biases, now and then a projection that was trained in full; the rest of what differs is factors. */
+const LEAST_FACTORED = 0.5;
 
 /** Compares every block with its base, one at a time, and gives those that are worth being kept as the difference. */
 export async function* findDifferences(
@@ -57,9 +59,13 @@ async function adaptableWeights({ blobs }: Repository, { base, block }: Candidat
   return await blockProjections(blobs, base.document);
 }
 
-/** Low rank when everything that differs has one, to the last bit that rounding left: a changed norm is no adapter. */
+/**
+ * Low rank when most of what differs has one, to the last bit that rounding left. The rest, a changed norm or bias, is no
+ * adapter: the block keeps it as its own.
+ */
 function tierOf({ tensors }: BlockDifference): DifferenceTier | null {
-  if (tensors.length > 0 && tensors.every(({ low_rank }) => low_rank?.error.is_rounding)) return "lowrank";
+  const factored = bytesOf(tensors.filter(isFactored));
+  if (factored > 0 && factored >= LEAST_FACTORED * bytesOf(tensors)) return "lowrank";
   if (tensors.some(({ residual_bytes }) => residual_bytes === null)) return null;
   const ratio = residualRatio(tensors);
   return ratio !== null && 1 - 1 / ratio >= LEAST_SAVING ? "residual" : null;
@@ -68,6 +74,9 @@ function tierOf({ tensors }: BlockDifference): DifferenceTier | null {
 /** Exact bytes / encoded bytes; null where residuals were not measured. */
 export function residualRatio(tensors: TensorDifference[]): number | null {
   const encoded = tensors.reduce((sum, { residual_bytes }) => sum + (residual_bytes ?? Number.NaN), 0);
-  const exact = tensors.reduce((sum, { tensor }) => sum + tensor.bytes, 0);
-  return Number.isNaN(encoded) || encoded === 0 ? null : exact / encoded;
+  return Number.isNaN(encoded) || encoded === 0 ? null : bytesOf(tensors) / encoded;
+}
+
+function bytesOf(tensors: TensorDifference[]): number {
+  return tensors.reduce((sum, { tensor }) => sum + tensor.bytes, 0);
 }

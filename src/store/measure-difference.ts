@@ -35,6 +35,11 @@ export interface MeasuredRank {
   right: Matrix;
 }
 
+/** Base and factors give the tensor back to rounding. */
+export function isFactored({ low_rank }: TensorDifference): boolean {
+  return low_rank?.error.is_rounding === true;
+}
+
 export interface BlockDifference {
   weight_cosine: number;
   relative_delta: number;

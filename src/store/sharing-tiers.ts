@@ -7,7 +7,7 @@ import {
   type FoundDifference,
   residualRatio,
 } from "./find-differences.ts";
-import type { BlockDifference, TensorDifference } from "./measure-difference.ts";
+import { type BlockDifference, isFactored, type TensorDifference } from "./measure-difference.ts";
 import type { Repository, StoredModel } from "./repository.ts";
 import type { Residuals } from "./stored-residual.ts";
 import { blockTensors } from "./sketch-blocks.ts";
@@ -117,10 +117,12 @@ async function reportDifferences(
 
   const residuals = await repository.residuals();
   const kept = await keptTensors(repository, models, new Set(found.map(({ candidate }) => candidate.block.digest)));
-  const pairs = found.flatMap(({ candidate, difference, tier }) => {
-    const saved = savedBytes(difference, tier, { kept, residuals });
-    // Its tensors are stored for other blocks anyway: nothing would be gained by rebuilding them here.
-    if (saved === 0) return [];
+  const factored = new Set<Digest>();
+  // A tensor that some block keeps as a residual stays, even where another one would have factors in its place.
+  const pairs = found.toSorted(residualsFirst).flatMap(({ candidate, difference, tier }) => {
+    const saved = savedBytes(difference, tier, { kept, factored, residuals });
+    // Its tensors are stored for other blocks anyway: nothing would be gained by rebuilding them here. Factors save memory.
+    if (saved === 0 && tier === "residual") return [];
     totals[tier].blocks++;
     totals[tier].saved_bytes += saved;
     return describePair(candidate, difference, { tier, saved_bytes: saved });
@@ -156,19 +158,29 @@ async function keptTensors(repository: Repository, models: StoredModel[], replac
   return kept;
 }
 
-/** Counts each tensor once: what is counted is added to `kept`. */
+function residualsFirst(a: FoundDifference, b: FoundDifference): number {
+  return Number(a.tier === "lowrank") - Number(b.tier === "lowrank");
+}
+
+/** Counts each tensor, and the factors of each, once: what is counted is added to `kept` and to `factored`. */
 function savedBytes(
   { tensors }: BlockDifference,
   tier: DifferenceTier,
-  { kept, residuals }: { kept: Set<Digest>; residuals: Residuals },
+  { kept, factored, residuals }: { kept: Set<Digest>; factored: Set<Digest>; residuals: Residuals },
 ): number {
   let saved = 0;
-  for (const { tensor, low_rank, residual_bytes } of tensors) {
+  for (const difference of tensors) {
+    const { tensor, low_rank, residual_bytes } = difference;
+    if (tier === "lowrank") {
+      if (!isFactored(difference)) continue;
+      if (!factored.has(tensor.digest)) saved -= low_rank!.bytes;
+      factored.add(tensor.digest);
+    }
     if (kept.has(tensor.digest)) continue;
     kept.add(tensor.digest);
     const stored = residuals.get(tensor.digest)?.blob.size;
-    const bytes = tier === "lowrank" ? low_rank?.bytes : stored === undefined ? residual_bytes : stored;
-    saved += Math.max(0, (stored ?? tensor.bytes) - (bytes ?? tensor.bytes));
+    const left = tier === "lowrank" ? 0 : (stored ?? residual_bytes ?? tensor.bytes);
+    saved += Math.max(0, (stored ?? tensor.bytes) - left);
   }
   return saved;
 }
@@ -178,7 +190,7 @@ function describePair(
   { weight_cosine, relative_delta, tensors }: BlockDifference,
   { tier, saved_bytes }: { tier: DifferenceTier; saved_bytes: number },
 ): DifferentPair {
-  const lowRanks = tensors.flatMap(({ low_rank }) => low_rank ?? []);
+  const lowRanks = tensors.filter(isFactored).map(({ low_rank }) => low_rank!);
   const ratio = residualRatio(tensors);
   return {
     a: base.models[0]!,

@@ -29,6 +29,12 @@ const MODELS: TinyModel[] = [
     changed: { seed: 6, weights: ["out/projected"] },
     adapter: { seed: 7, rank: 2, weights: ["out/projected"] },
   },
+  {
+    name: "adapted-norms",
+    layers: LAYERS,
+    changed: { seed: 8, weights: ["main/normal", "in/normal"] },
+    adapter: { seed: 9, rank: 3, weights: ["in/q0", "in/v", "main/down"] },
+  },
 ];
 /** The norms of all heads are equal: what that would save. */
 const NORM_BYTES = 4 * TINY.hidden;
@@ -68,13 +74,20 @@ describe("refineChains", () => {
     expect((await refineChains(await chainsOf("down"), source.repository, 0)).refinements).toEqual([]);
   });
 
-  it("leaves parts whole that an adapter adds to", async () => {
-    const { refinements } = await refineChains(
-      await chainsOf("base", "down", "adapted"),
+  it("cuts parts that an adapter adds to, and its factors go with their weights", async () => {
+    const { chains, refinements } = await refineChains(
+      await chainsOf("base", "adapted-norms"),
       source.repository,
       NORM_BYTES,
     );
-    expect(refinements.map(({ place }) => place)).toEqual(["mlp of layer 0", "mlp of layer 1"]);
+    const places = LAYERS.flatMap((_, layer) => [`attention of layer ${layer} (in)`, `mlp of layer ${layer}`]);
+    expect(new Set(refinements.map(({ place }) => place))).toEqual(new Set([...places, "head"]));
+    const parts = chains.map(({ steps }) => steps.flatMap((step) => (step.kind === "part" ? [step.part] : [])));
+    const adapted = parts[1]!.filter(({ factors }) => factors.length > 0);
+    expect(adapted.map(({ factors }) => factors.map(({ weight }) => weight))).toEqual(
+      LAYERS.flatMap(() => [["q0.weight", "v.weight"], ["down.weight"]]),
+    );
+    for (const { graph } of adapted) expect(parts[0]!.map((part) => part.graph)).toContain(graph);
   });
 
   it("loads what models have in common once", async () => {

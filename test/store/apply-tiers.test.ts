@@ -10,6 +10,7 @@ import { openRepository } from "../../src/store/open-repository.ts";
 import type { Repository } from "../../src/store/repository.ts";
 import { reportSharing } from "../../src/store/sharing.ts";
 import { markExactOnly, undoMerges } from "../../src/store/undo-merges.ts";
+import { blockTensors } from "../../src/store/sketch-blocks.ts";
 import { gaussians } from "../fingerprint/gaussians.ts";
 import { addRank, putChanged } from "./change-block.ts";
 import { temporaryFolder } from "./temporary-folder.ts";
@@ -37,7 +38,9 @@ describe("low rank", () => {
     await addModel(repository, join(DESK, "optimum/base"), { name: "zero" });
     const before = [await documentOf("support"), await documentOf("legal")];
     const { models, lowrank } = await applyTiers(repository, undefined, LOW_RANK);
-    expect({ models, lowrank }).toEqual({ models: ["legal", "support"], lowrank: { blocks: 2 * 2 * LAYERS } });
+    expect(models).toEqual(["legal", "support"]);
+    expect(lowrank.blocks).toBe(2 * 2 * LAYERS);
+    expect(lowrank.largest_relative_error).toBeLessThan(1e-6);
     for (const name of models) {
       expect(await digestsOf(name)).toEqual(await digestsOf("zero"));
       for (const { adapter, replaces } of merged(await documentOf(name))) {
@@ -127,13 +130,48 @@ describe("fine-tunes that only look like a LoRA", () => {
     for (const { replaces } of blocks) expect(replaces!.evidence).toMatchObject({ rank, projections: 2 });
   });
 
-  it("leaves a block whole whose norm was tuned too", async () => {
+  it("lets a block whose norm was tuned too run its base's projections beside its own norm", async () => {
     const blocks = await change("tuned", (values, at) => {
+      if (at.layer !== 2 && at.layer !== 3) return null;
       if (at.dims.length === 2) return plusRank(values, at, 4);
       return at.layer === 2 ? values.map((value) => value * 1.01) : null;
     });
-    expect(blocks).toHaveLength(2 * LAYERS - 2);
-    expect(blocks.every(({ layer }) => layer !== 2)).toBe(true);
+    expect(blocks).toHaveLength(2 * 2);
+    const base = await documentOf("base");
+    for (const { digest, kind, layer, replaces } of blocks) {
+      const own = base.chain.find((entry) => entry.kind === kind && entry.layer === layer)!;
+      expect(digest === own.digest).toBe(layer !== 2);
+      expect(replaces!.evidence["own_weights"]).toBe(layer === 2 ? "norm1.weight" : undefined);
+      if (layer !== 2) continue;
+      const [weights, original, shared] = await Promise.all(
+        [digest, replaces!.digest, own.digest].map(async (each) => blockTensors(await repository.readBlock(each))),
+      );
+      for (const [at, tensor] of weights!.entries())
+        expect(tensor).toEqual((tensor.dims.length === 1 ? original! : shared!)[at]);
+    }
+    await isSound();
+    // What is made of two blocks is nobody's base, and nothing is merged twice.
+    expect((await applyTiers(repository, undefined, LOW_RANK)).models).toEqual([]);
+    await putChanged(repository, { from: "base", name: "later" }, (values, { dims }, layer) =>
+      dims.length === 2 && layer === 2 ? plusRank(values, { dims, seed: 9 }, 2) : null,
+    );
+    await applyTiers(repository, undefined, { ...LOW_RANK, tiers: ["lowrank", "residual"] });
+    expect(await digestsOf("later")).toEqual(await digestsOf("base"));
+    await undoMerges(repository, undefined);
+    expect(merged(await documentOf("tuned"))).toEqual([]);
+    await isSound();
+  });
+
+  it("keeps a block whole of which more than half was trained in full", async () => {
+    const blocks = await change("tuned", (values, at) => {
+      if (at.dims.length !== 2) return null;
+      if (at.layer > 0) return null;
+      const isSquare = at.dims[0] === at.dims[1];
+      const noise = gaussians(values.length, at.seed);
+      return isSquare ? plusRank(values, at, 4) : values.map((value, i) => value + 0.01 * noise[i]!);
+    });
+    expect(blocks.map(({ kind, layer }) => `${kind} ${layer}`)).toEqual(["attention 0"]);
+    expect(blocks[0]!.replaces!.evidence["own_weights"]).toMatch(/^\S+, \S+$/);
   });
 
   it("leaves a block whole with a change beside the low rank that is too small to see in its weights", async () => {

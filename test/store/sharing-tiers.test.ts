@@ -8,11 +8,15 @@ import { addModel } from "../../src/store/add-model.ts";
 import { openRepository } from "../../src/store/open-repository.ts";
 import type { Repository } from "../../src/store/repository.ts";
 import { type DifferentPair, reportTiers, type TieredReport } from "../../src/store/sharing-tiers.ts";
+import { gaussians } from "../fingerprint/gaussians.ts";
+import { addRank, putChanged } from "./change-block.ts";
 
 const DESK = resolve(import.meta.dirname, "../../fixtures/desk");
 const ADAPTERS = ["support", "legal", "finance"];
 const MODELS = ["base", "mirror", ...ADAPTERS, "hr", "sales", "research", "support-v2"];
 const LAYERS = 6;
+const VOCABULARY = 512;
+const HIDDEN = 64;
 
 let folder = "";
 let repository: Repository;
@@ -116,6 +120,25 @@ describe("reportTiers", () => {
     expect(elsewhere.tiers.lowrank.blocks).toBe(2 * LAYERS);
     const copies = await reportTiers(repository, ["legal", "legal-elsewhere"], { tiers: ["lowrank", "residual"] });
     expect(copies.pairs.filter(({ tier }) => tier !== "exact")).toEqual([]);
+  });
+
+  it("counts a tied table once that is factors in the head and a residual in the embedding", async () => {
+    const isTable = ({ dims }: { dims: number[] }) => dims[0] === VOCABULARY;
+    await putChanged(repository, { from: "base", name: "tied" }, (values, tensor) => {
+      if (!isTable(tensor)) return null;
+      return addRank(values, [VOCABULARY, HIDDEN], {
+        rank: 4,
+        relative: 0.1,
+        random: (count) => gaussians(count, count),
+      });
+    });
+    const { pairs } = await reportTiers(repository, ["base", "tied"], { tiers: ["lowrank", "residual"] });
+    const [embedding, head] = ["embedding", "head"].map(
+      (kind) => pairs.find((pair) => pair.kind === kind && pair.tier !== "exact") as DifferentPair,
+    );
+    expect(embedding).toMatchObject({ tier: "residual" });
+    expect(embedding!.saved_bytes).toBeGreaterThan(0);
+    expect(head).toMatchObject({ tier: "lowrank", rank: 4, saved_bytes: -4 * 4 * (VOCABULARY + HIDDEN) });
   });
 
   it("stops when it is told to", async () => {

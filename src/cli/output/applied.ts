@@ -1,6 +1,6 @@
 import type { AppliedTiers } from "../../store/apply-tiers.ts";
 import type { Undone } from "../../store/undo-merges.ts";
-import { formatBytes, formatCount } from "./format.ts";
+import { formatBytes, formatCount, formatNumber } from "./format.ts";
 import { renderFacts } from "./table.ts";
 
 /** Bytes before and after a change of the repository. */
@@ -30,7 +30,7 @@ export function printApplied(applied: AppliedReport): string {
     facts.push(
       [
         "low rank",
-        `${formatCount(lowrank.blocks, "block")} run as their base and factors: equal to rounding, not exact`,
+        `${formatCount(lowrank.blocks, "block")} run as their base and factors: equal to rounding, not exact; relative error up to ${formatNumber(lowrank.largest_relative_error ?? 0)}`,
       ],
       ["evidence", "`blockllm show <model> --blocks` has rank and error of each"],
     );
