@@ -15,7 +15,9 @@ import { SetAside } from "./memory/set-aside.ts";
 import { sampleWork, type Outcome } from "./sample-work.ts";
 import { Scheduler, type Admission } from "./schedule/scheduler.ts";
 import { Sequence, type ScheduledModel } from "./sequence.ts";
-import { countStep, countWork, newCounters, type EngineStats } from "./stats.ts";
+import { countDuration } from "./durations.ts";
+import { countWork, newCounters, type EngineStats } from "./stats.ts";
+import { noteWaits } from "./waits.ts";
 
 export interface EngineParts {
   executor: Executor;
@@ -146,7 +148,9 @@ export class Engine {
     const now = this.#clock.now();
     await this.#changeModels(now);
     this.#endOverdue(now);
-    const { work, yielded, admitted } = this.#scheduler.schedule(now);
+    const schedule = this.#scheduler.schedule(now);
+    const { work, yielded, admitted } = schedule;
+    noteWaits(schedule, now);
     this.#takeState(yielded);
     await this.#residency.settle();
     const begun = this.#begin(work, admitted);
@@ -155,7 +159,7 @@ export class Engine {
     this.#settle(begun, outcomes);
     if (logits instanceof BlockllmError && logits.code === "device_lost") this.#endLost(logits);
     const seconds = (performance.now() - started) / 1000;
-    if (work.length > 0) countStep(this.#counters, seconds);
+    if (work.length > 0) countDuration(this.#counters.steps, seconds);
     await this.#load(seconds);
   }
 
@@ -366,7 +370,8 @@ export class Engine {
     if (sequence.stopTokens.has(sampled.token)) return this.#end(sequence, "stop");
     sequence.tokens.push(sampled.token);
     this.#counters.generatedTokens++;
-    this.#parts.report(sequence.id, { type: "token-delta", ...sampled });
+    const waited = sequence.completionTokens === 1 && { waited: sequence.waits.until(this.#clock.now()) };
+    this.#parts.report(sequence.id, { type: "token-delta", ...sampled, ...waited });
     if (sequence.tokens.length >= sequence.maxLength) this.#end(sequence, "length");
   }
 
@@ -383,6 +388,7 @@ export class Engine {
       promptTokens,
       completionTokens,
       ...(reused > 0 && { reusedTokens: reused }),
+      waited: sequence.waits.until(this.#clock.now()),
     });
   }
 }

@@ -1,6 +1,7 @@
 import type { ModelDocument } from "../store/model-document.ts";
 import type { BlockllmError } from "../support/errors.ts";
 import type { Priority } from "./schedule/priority.ts";
+import type { Waited } from "./waits.ts";
 
 /** What the engine serves under a name. */
 export interface ServedModel {
@@ -80,7 +81,7 @@ export type EndReason = "stop" | "length" | "deadline" | "cancelled" | "error";
 
 /** A request gives any number of tokens and then exactly one end. The token that stops it is not given and not counted. */
 export type EngineEvent =
-  | ({ type: "token-delta" } & SampledToken)
+  | ({ type: "token-delta"; /** With the first token: until then. */ waited?: Waited } & SampledToken)
   | {
       type: "request-end";
       reason: EndReason;
@@ -89,6 +90,8 @@ export type EngineEvent =
       completionTokens: number;
       /** Tokens of the prompt whose keys and values were kept from an earlier one; absent: none. */
       reusedTokens?: number;
+      /** Absent where it never came to the engine. */
+      waited?: Waited;
     };
 
 export interface SampledToken {

@@ -6,6 +6,7 @@ import { capacityFor } from "./kv/capacity.ts";
 import type { PageClaim } from "./kv/page-ledger.ts";
 import { prefixKeys, prefixOwner, type PrefixOwner } from "./kv/prefix-keys.ts";
 import { DraftLength } from "./speculate/draft-length.ts";
+import { Waits } from "./waits.ts";
 
 /** A request that has waited so long is passed by none that came later, whatever its deadline. */
 const PATIENCE_MS = 30_000;
@@ -26,6 +27,7 @@ export class Sequence {
   readonly stopTokens: ReadonlySet<number>;
   readonly sampler: Sampler;
   readonly drafting = new DraftLength();
+  readonly waits: Waits;
   /** Tokens whose keys and values are cached; the rest are still to be fed. 0 again when it had to yield. */
   cached = 0;
   /** The most tokens ever cached: what lies below is a replay, and not charged to the tenant again. */
@@ -46,6 +48,7 @@ export class Sequence {
     this.policy = { ...DEFAULT_POLICY, ...request.policy };
     this.arrived = now;
     this.deadline = request.deadline ?? Infinity;
+    this.waits = new Waits(now);
     this.rank = rankOf(this.policy.priority, { arrived: now, now });
     this.tokens = [...request.tokens];
     this.promptLength = request.tokens.length;

@@ -1,3 +1,4 @@
+import { newDurations, type Durations } from "./durations.ts";
 import type { EndReason } from "./request.ts";
 import type { Work } from "./schedule/next-work.ts";
 
@@ -19,9 +20,8 @@ export interface EngineStats {
   segments: number;
   /** Of `segments`; the others are loaded when a request needs them. */
   loadedSegments: number;
-  /** Segments loaded since the start, how long that took in all, and segments unloaded because memory was short. */
-  loads: number;
-  loadSeconds: number;
+  /** Segments loaded since the start, and segments unloaded because memory was short. */
+  loads: Durations;
   unloads: number;
   /** Of sequences that yielded, on disk now; and how often one was put there. */
   swappedBytes: number;
@@ -39,8 +39,7 @@ export interface EngineStats {
   draftedTokens: number;
   acceptedTokens: number;
   ended: Record<EndReason, number>;
-  /** Cumulative histogram of the seconds a step took. */
-  steps: { count: number; seconds: number; buckets: { le: number; count: number }[] };
+  steps: Durations;
 }
 
 export type StatsCounters = Pick<
@@ -70,14 +69,8 @@ export function newCounters(): StatsCounters {
     draftedTokens: 0,
     acceptedTokens: 0,
     ended: { stop: 0, length: 0, deadline: 0, cancelled: 0, error: 0 },
-    steps: { count: 0, seconds: 0, buckets: STEP_SECONDS.map((le) => ({ le, count: 0 })) },
+    steps: newDurations(STEP_SECONDS),
   };
-}
-
-export function countStep({ steps }: StatsCounters, seconds: number): void {
-  steps.count++;
-  steps.seconds += seconds;
-  for (const bucket of steps.buckets) if (seconds <= bucket.le) bucket.count++;
 }
 
 /** Before the work is settled: tokens below the sequence's high mark were computed before. */

@@ -2,6 +2,7 @@ import { Channel } from "../support/channel.ts";
 import { OutputText } from "../text/output-text.ts";
 import type { TextModel } from "../text/text-model.ts";
 import type { EndReason, EngineEvent, EngineRequest } from "../engine/request.ts";
+import type { Waited } from "../engine/waits.ts";
 import type { Engine, EngineHandle } from "./served-engine.ts";
 
 /** One answer to be made: what the engine shall do and how its tokens become text. */
@@ -17,7 +18,14 @@ export type FinishReason = Exclude<EndReason, "error">;
 
 /** Each choice gives any number of deltas and then exactly one end. */
 export type ChoiceEvent =
-  | { type: "choice-delta"; index: number; text: string; tokens: OutputToken[] }
+  | {
+      type: "choice-delta";
+      index: number;
+      text: string;
+      tokens: OutputToken[];
+      /** Before its first token. */
+      waited: Waited | null;
+    }
   | {
       type: "choice-end";
       index: number;
@@ -28,6 +36,9 @@ export type ChoiceEvent =
       completionTokens: number;
       /** Tokens of the prompt that were found cached. */
       reusedTokens: number;
+      /** In all. */
+      waited: Waited | null;
+      firstTokenSeconds: number | null;
     };
 
 export interface OutputToken {
@@ -49,12 +60,18 @@ export interface Generation {
 
 /** What the metrics want to know. */
 export interface GenerationObserver {
-  onStart(model: string, promptTokens: number): void;
-  onToken(model: string): void;
-  onEnd(
-    model: string,
-    end: { reason: FinishReason | "error"; firstTokenSeconds: number | null; tokenSeconds: number | null },
-  ): void;
+  onStart(request: EngineRequest): void;
+  onToken(request: EngineRequest): void;
+  onEnd(request: EngineRequest, end: AnswerEnd): void;
+}
+
+export interface AnswerEnd {
+  reason: FinishReason | "error";
+  firstTokenSeconds: number | null;
+  /** Mean of its later tokens. */
+  tokenSeconds: number | null;
+  /** null: it never came to the engine. */
+  waited: Waited | null;
 }
 
 /**
@@ -101,17 +118,20 @@ async function runChoice(plan: ChoicePlan, handle: EngineHandle, { push, observe
   let shownLength = 0;
   let completionTokens = 0;
   let reusedTokens = 0;
+  let waited: Waited | null = null;
 
   const end = (reason: FinishReason, text: string): void => {
     shownLength += text.length;
     // Tokens of which not one character is shown lie in or behind a stop string.
     const tokens = output?.stopped ? waiting.filter((token) => token.offset < shownLength) : waiting;
-    watch.end(reason);
-    push({ type: "choice-end", index, text, tokens, reason, completionTokens, reusedTokens });
+    const { firstTokenSeconds } = watch.end(reason, waited);
+    const counts = { completionTokens, reusedTokens, waited, firstTokenSeconds };
+    push({ type: "choice-end", index, text, tokens, reason, ...counts });
   };
 
   try {
     for await (const event of handle.events) {
+      waited = event.waited ?? waited;
       if (event.type === "request-end") {
         if (event.reason === "error") throw event.error ?? new Error("the engine did not name its error");
         completionTokens = event.completionTokens;
@@ -129,14 +149,14 @@ async function runChoice(plan: ChoicePlan, handle: EngineHandle, { push, observe
       }
       if (text === "" && output !== null) continue;
       shownLength += text.length;
-      push({ type: "choice-delta", index, text, tokens: waiting });
+      push({ type: "choice-delta", index, text, tokens: waiting, waited });
       waiting = [];
     }
   } catch (error) {
-    watch.end("error");
+    watch.end("error", waited);
     throw error;
   }
-  watch.end("error");
+  watch.end("error", waited);
   throw new Error(`the engine left choice ${index} of model ${plan.request.model} without an end`);
 }
 
@@ -145,8 +165,8 @@ function outputToken(event: EngineEvent & { type: "token-delta" }, offset: numbe
 }
 
 /** Time to the first token, and the mean time of each later one. */
-function startWatch({ model, tokens: prompt }: EngineRequest, observer: GenerationObserver) {
-  observer.onStart(model, prompt.length);
+function startWatch(request: EngineRequest, observer: GenerationObserver) {
+  observer.onStart(request);
   const started = performance.now();
   let first: number | null = null;
   let last = started;
@@ -156,13 +176,14 @@ function startWatch({ model, tokens: prompt }: EngineRequest, observer: Generati
       last = performance.now();
       first ??= last;
       tokens++;
-      observer.onToken(model);
+      observer.onToken(request);
     },
-    end: (reason: FinishReason | "error"): void =>
-      observer.onEnd(model, {
-        reason,
-        firstTokenSeconds: first === null ? null : (first - started) / 1000,
-        tokenSeconds: first === null || tokens < 2 ? null : (last - first) / 1000 / (tokens - 1),
-      }),
+    end: (reason: FinishReason | "error", waited: Waited | null): AnswerEnd => {
+      const firstTokenSeconds = first === null ? null : (first - started) / 1000;
+      const tokenSeconds = first === null || tokens < 2 ? null : (last - first) / 1000 / (tokens - 1);
+      const end = { reason, firstTokenSeconds, tokenSeconds, waited };
+      observer.onEnd(request, end);
+      return end;
+    },
   };
 }

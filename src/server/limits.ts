@@ -13,6 +13,8 @@ export interface ServerLimits {
   keepAliveMs: number;
   /** Milliseconds after which a client that takes nothing of what was written to it is given up. */
   stalledMs: number;
+  /** Tenants' models that have metrics of their own, about 60 series each; the rest are counted together. */
+  metricPairs: number;
   /** Milliseconds between comment lines on a silent stream, so that proxies keep it open. */
   heartbeatMs: number;
   /** Milliseconds that running answers get to finish when the server closes. */
@@ -31,6 +33,7 @@ export const DEFAULT_LIMITS: ServerLimits = {
   requestMs: 120_000,
   keepAliveMs: 75_000,
   stalledMs: 60_000,
+  metricPairs: 300,
   heartbeatMs: 15_000,
   drainMs: 30_000,
   flushMs: 5_000,

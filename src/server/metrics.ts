@@ -1,78 +1,114 @@
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import type { EngineRequest } from "../engine/request.ts";
 import type { EngineStats } from "../engine/stats.ts";
 import { proportionalSetBytes } from "../support/process-memory.ts";
 import type { Engine } from "./served-engine.ts";
 import type { GenerationObserver } from "./generation.ts";
 import { formatHistogram } from "./format-histogram.ts";
+import { LabelPairs, type Pair } from "./label-pairs.ts";
 
+const PAIR = ["tenant", "model"] as const;
+const WAIT_BUCKETS = [0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60];
 const FIRST_TOKEN_BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 const TOKEN_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1];
 
 /** GET /metrics. The engine's numbers are read when they are asked for. */
 export interface Metrics extends GenerationObserver {
   /** `model` is "" where the request named none that is served: a client cannot make labels up. */
-  countRequest(model: string, status: number): void;
+  countRequest(pair: Pair, status: number): void;
   respond(): Promise<Response>;
 }
 
-export function createMetrics(engine: Pick<Engine, "stats">): Metrics {
+/** At most `seriesLimit` tenants' models have series of their own. */
+export function createMetrics(engine: Pick<Engine, "stats">, seriesLimit: number): Metrics {
+  const pairs = new LabelPairs(seriesLimit);
+  const pairOf = ({ tenant = "", model }: EngineRequest): Pair => pairs.of({ tenant, model });
   const registry = new Registry();
   const registers = [registry];
   const requests = new Counter({
     name: "blockllm_requests_total",
-    help: "Requests to /v1 by model and HTTP status; a stream counts with the status it began with.",
-    labelNames: ["model", "status"],
+    help: "Requests to /v1 by tenant, model and HTTP status; a stream counts with the status it began with.",
+    labelNames: [...PAIR, "status"],
     registers,
   });
   const answers = new Counter({
     name: "blockllm_answers_total",
-    help: "Finished answers by model and reason: stop, length, deadline, cancelled, error.",
-    labelNames: ["model", "reason"],
+    help: "Finished answers by tenant, model and reason: stop, length, deadline, cancelled, error.",
+    labelNames: [...PAIR, "reason"],
     registers,
   });
   const promptTokens = new Counter({
     name: "blockllm_prompt_tokens_total",
     help: "Prompt tokens given to the engine, once per answer.",
-    labelNames: ["model"],
+    labelNames: PAIR,
     registers,
   });
   const outputTokens = new Counter({
     name: "blockllm_output_tokens_total",
     help: "Tokens generated.",
-    labelNames: ["model"],
+    labelNames: PAIR,
     registers,
   });
   const firstToken = new Histogram({
     name: "blockllm_time_to_first_token_seconds",
     help: "From handing a request to the engine to its first token.",
-    labelNames: ["model"],
+    labelNames: PAIR,
     buckets: FIRST_TOKEN_BUCKETS,
     registers,
   });
   const eachToken = new Histogram({
     name: "blockllm_time_per_output_token_seconds",
     help: "Mean time of an answer's tokens after the first.",
-    labelNames: ["model"],
+    labelNames: PAIR,
     buckets: TOKEN_BUCKETS,
+    registers,
+  });
+  const queue = new Histogram({
+    name: "blockllm_queue_seconds",
+    help: "What answers waited for their first place in a step.",
+    labelNames: PAIR,
+    buckets: WAIT_BUCKETS,
+    registers,
+  });
+  const load = new Histogram({
+    name: "blockllm_load_wait_seconds",
+    help: "What answers waited for segments of their model to be loaded, of those that did.",
+    labelNames: PAIR,
+    buckets: WAIT_BUCKETS,
+    registers,
+  });
+  const preemptions = new Counter({
+    name: "blockllm_preemptions_total",
+    help: "How often answers gave way to others for want of memory.",
+    labelNames: PAIR,
     registers,
   });
   const reportStats = registerEngineMetrics(registry);
 
   return {
-    countRequest: (model, status) => requests.inc({ model, status }),
-    onStart: (model, tokens) => promptTokens.inc({ model }, tokens),
-    onToken: (model) => outputTokens.inc({ model }),
-    onEnd: (model, { reason, firstTokenSeconds, tokenSeconds }) => {
-      answers.inc({ model, reason });
-      if (firstTokenSeconds !== null) firstToken.observe({ model }, firstTokenSeconds);
-      if (tokenSeconds !== null) eachToken.observe({ model }, tokenSeconds);
+    countRequest: (pair, status) => requests.inc({ ...pairs.of(pair), status }),
+    onStart: (request) => promptTokens.inc(pairOf(request), request.tokens.length),
+    onToken: (request) => outputTokens.inc(pairOf(request)),
+    onEnd: (request, { reason, firstTokenSeconds, tokenSeconds, waited }) => {
+      const pair = pairOf(request);
+      answers.inc({ ...pair, reason });
+      if (firstTokenSeconds !== null) firstToken.observe(pair, firstTokenSeconds);
+      if (tokenSeconds !== null) eachToken.observe(pair, tokenSeconds);
+      if (waited === null) return;
+      queue.observe(pair, waited.queueSeconds);
+      if (waited.loadSeconds > 0) load.observe(pair, waited.loadSeconds);
+      if (waited.preemptions > 0) preemptions.inc(pair, waited.preemptions);
     },
     respond: async () => {
       const stats = await engine.stats();
       reportStats(stats);
-      const { count, seconds: sum, buckets } = stats.steps;
-      const steps = formatHistogram("blockllm_step_seconds", "One step of the engine.", { count, sum, buckets });
-      return new Response(`${await registry.metrics()}\n${steps}`, {
+      const steps = formatHistogram("blockllm_step_seconds", "One step of the engine.", stats.steps);
+      const loads = formatHistogram(
+        "blockllm_segment_load_seconds",
+        "Loading one segment, each time anew.",
+        stats.loads,
+      );
+      return new Response(`${await registry.metrics()}\n${steps}${loads}`, {
         headers: { "content-type": registry.contentType },
       });
     },
@@ -89,8 +125,6 @@ function registerEngineMetrics(registry: Registry): (stats: EngineStats) => void
   const weights = gauge("blockllm_weight_bytes", "What loaded segments take, the memory they compute in included.");
   const segments = gauge("blockllm_segments", "Runtime sessions that the models share, loaded or not.");
   const loaded = gauge("blockllm_loaded_segments", "Segments that are loaded now.");
-  const loads = gauge("blockllm_segment_loads", "Segments loaded since the start, each time anew.");
-  const loadSeconds = gauge("blockllm_segment_load_seconds", "Time spent on that.");
   const unloads = gauge("blockllm_segment_unloads", "Segments unloaded because others needed the memory.");
   const replayed = gauge("blockllm_replayed_tokens", "Tokens computed again after a sequence had to yield its memory.");
   const prefixBytes = gauge("blockllm_prefix_bytes", "Memory claimed for prompt prefixes kept for later requests.");
@@ -117,8 +151,6 @@ function registerEngineMetrics(registry: Registry): (stats: EngineStats) => void
     memoryLimit.set(stats.memoryBytesLimit);
     segments.set(stats.segments);
     loaded.set(stats.loadedSegments);
-    loads.set(stats.loads);
-    loadSeconds.set(stats.loadSeconds);
     unloads.set(stats.unloads);
     replayed.set(stats.replayedTokens);
     prefixBytes.set(stats.prefixBytes);

@@ -42,9 +42,11 @@ export function createApp(service: Service): Hono<RouteEnv> {
   if (service.cors.length > 0) app.use("/v1/*", allowOrigins(service.cors));
 
   app.use("/v1/*", async (context, next) => {
+    context.set("caller", null);
     context.set("model", "");
     await next();
-    service.metrics.countRequest(context.get("model"), context.res.status);
+    const tenant = context.get("caller")?.name ?? "";
+    service.metrics.countRequest({ tenant, model: context.get("model") }, context.res.status);
   });
   app.use("/v1/*", async (context, next) => {
     if (service.tenants.open) requireAllowedOrigin(context.req.header("origin"), service.cors);

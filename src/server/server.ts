@@ -76,6 +76,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
 export function createService(options: Omit<ServerOptions, "host" | "port">): Service {
   const { engine } = options;
   const texts = new Map(options.texts);
+  const limits = { ...DEFAULT_LIMITS, ...options.limits };
   return {
     engine,
     texts,
@@ -88,8 +89,8 @@ export function createService(options: Omit<ServerOptions, "host" | "port">): Se
     tenants: new TenantDirectory(options.tenants ?? null),
     rates: new TokenRates(),
     cors: options.cors ?? [],
-    limits: { ...DEFAULT_LIMITS, ...options.limits },
-    metrics: createMetrics(engine),
+    limits,
+    metrics: createMetrics(engine, limits.metricPairs),
     running: new RunningRequests(),
     log: options.log ?? SILENT_LOG,
     clock: systemClock,

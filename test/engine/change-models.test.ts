@@ -154,11 +154,11 @@ describe("models that come and go while others run", () => {
     const { engine, change } = await changingEngine(source, ["base", "end"]);
     await engine.preload();
     const before = engine.stats();
-    expect(before.loads).toBe(before.segments);
+    expect(before.loads.count).toBe(before.segments);
     await change(["base", "end", "other"]);
     const grown = engine.stats();
     expect(grown.segments).toBeGreaterThan(before.segments);
-    expect(grown.loads, "new segments only").toBe(grown.segments);
+    expect(grown.loads.count, "new segments only").toBe(grown.segments);
     await change(["base"]);
     expect(engine.stats()).toMatchObject({ loads: grown.loads, weightBytes: expect.any(Number) });
     expect(engine.stats().loadedSegments).toBeLessThan(before.segments);

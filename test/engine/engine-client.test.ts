@@ -80,6 +80,7 @@ describe("the engine in its thread", () => {
         reason: "length",
         promptTokens: 4,
         completionTokens: 5,
+        waited: expect.any(Object),
       });
       await forward.close();
     }
@@ -116,7 +117,7 @@ describe("the engine in its thread", () => {
     const cut = tokens.indexOf(stop);
     expect(await collect(engine.submit(request({ stopTokens: [stop] })).events)).toEqual({
       tokens: tokens.slice(0, cut),
-      end: { type: "request-end", reason: "stop", promptTokens: 4, completionTokens: cut },
+      end: { type: "request-end", reason: "stop", promptTokens: 4, completionTokens: cut, waited: expect.any(Object) },
     });
   });
 });

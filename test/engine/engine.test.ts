@@ -37,7 +37,7 @@ function harness(
 }
 
 function end(reason: string, completionTokens: number): object {
-  return { type: "request-end", reason, promptTokens: 3, completionTokens };
+  return { type: "request-end", reason, promptTokens: 3, completionTokens, waited: expect.any(Object) };
 }
 
 describe("a request ends", () => {

@@ -1,3 +1,4 @@
+import type { EngineRequest } from "../../src/engine/request.ts";
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { startGeneration } from "../../src/server/generation.ts";
@@ -15,7 +16,7 @@ test("every choice ends exactly once, and its text is its tokens' text up to the
       fc.array(fc.constantFrom(" ", "e", "he", ". "), { maxLength: 2 }),
       async (answers, stops) => {
         const ended: string[] = [];
-        const observer = { ...NOBODY, onEnd: (_: string, { reason }: { reason: string }) => ended.push(reason) };
+        const observer = { ...NOBODY, onEnd: (_: EngineRequest, { reason }: { reason: string }) => ended.push(reason) };
         const { events, engine } = start(answers, stops, observer);
         const texts = answers.map(() => "");
         const ids = answers.map((): number[] => []);

@@ -1,3 +1,4 @@
+import { countDuration, newDurations, type Durations } from "../durations.ts";
 import type { Loadable, Needs } from "../execute/executor.ts";
 import { chooseIdle } from "./choose-idle.ts";
 import type { MemoryBudget } from "./memory-budget.ts";
@@ -23,8 +24,9 @@ export class Residency {
   #preparing: readonly Unit[] = [];
   readonly #leaving: Loadable[] = [];
   #uses = 0;
-  /** Bytes loaded in so many seconds, to say how long the rest will take. */
-  readonly #loaded = { bytes: 0, seconds: 0, count: 0 };
+  readonly #loads = newDurations(LOAD_SECONDS);
+  /** In the seconds that these took, to say how long the rest will take. */
+  #loadedBytes = 0;
   #unloads = 0;
 
   constructor(budget: MemoryBudget, needs: Needs) {
@@ -171,25 +173,23 @@ export class Residency {
       return { failed: unit.models, error };
     }
     unit.state = "in";
-    this.#loaded.bytes += unit.loadable.bytes;
-    this.#loaded.seconds += (performance.now() - started) / 1000;
-    this.#loaded.count++;
+    this.#loadedBytes += unit.loadable.bytes;
+    countDuration(this.#loads, (performance.now() - started) / 1000);
     return null;
   }
 
   /** How long loading takes, by what was loaded so far. */
   secondsFor(bytes: number): number {
-    const { bytes: done, seconds } = this.#loaded;
-    return done === 0 ? bytes / PRIOR_BYTES_PER_SECOND : (bytes / done) * seconds;
+    if (this.#loadedBytes === 0) return bytes / PRIOR_BYTES_PER_SECOND;
+    return (bytes / this.#loadedBytes) * this.#loads.seconds;
   }
 
-  get stats(): Record<"segments" | "loadedSegments" | "loads" | "loadSeconds" | "unloads", number> {
+  get stats(): Record<"segments" | "loadedSegments" | "unloads", number> & { loads: Durations } {
     const loadedSegments = [...this.#units.values()].filter(({ state }) => state === "in").length;
     return {
       segments: this.#units.size,
       loadedSegments,
-      loads: this.#loaded.count,
-      loadSeconds: this.#loaded.seconds,
+      loads: structuredClone(this.#loads),
       unloads: this.#unloads,
     };
   }
@@ -255,6 +255,8 @@ export class Residency {
 
 /** At start no model is loaded into the last of the memory. */
 const KV_SHARE_AT_START = 0.15;
+
+const LOAD_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
 /** Until something was loaded. */
 const PRIOR_BYTES_PER_SECOND = 3e8;

@@ -1,3 +1,4 @@
+import type { Waited } from "../../engine/waits.ts";
 import type { ChoiceEvent, FinishReason, OutputToken } from "../generation.ts";
 
 /** A whole answer, as responses that are not streamed give it. */
@@ -8,6 +9,8 @@ export interface CollectedChoice {
   reason: FinishReason;
   completionTokens: number;
   reusedTokens: number;
+  waited: Waited | null;
+  firstTokenSeconds: number | null;
 }
 
 /** All choices, complete, by index. */
@@ -20,13 +23,8 @@ export async function collectChoices(events: AsyncIterable<ChoiceEvent>): Promis
     choice.tokens.push(...event.tokens);
     begun.set(event.index, choice);
     if (event.type === "choice-end") {
-      ended.push({
-        ...choice,
-        index: event.index,
-        reason: event.reason,
-        completionTokens: event.completionTokens,
-        reusedTokens: event.reusedTokens,
-      });
+      const { index, reason, completionTokens, reusedTokens, waited, firstTokenSeconds } = event;
+      ended.push({ ...choice, index, reason, completionTokens, reusedTokens, waited, firstTokenSeconds });
     }
   }
   return ended.toSorted((a, b) => a.index - b.index);

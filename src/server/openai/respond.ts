@@ -1,8 +1,10 @@
+import type { EngineRequest } from "../../engine/request.ts";
 import { startGeneration } from "../generation.ts";
 import type { ChoiceEvent, ChoicePlan, Generation } from "../generation.ts";
 import type { Service } from "../service.ts";
 import type { Caller } from "../tenants/tenant-directory.ts";
 import { dataFrame, SSE_HEADERS, sseBody } from "../sse.ts";
+import { serverTiming } from "../server-timing.ts";
 import { within } from "../within.ts";
 import { collectChoices } from "./collect-choices.ts";
 import type { CollectedChoice } from "./collect-choices.ts";
@@ -43,8 +45,8 @@ function startPaid({ engine, metrics, rates }: Service, plans: readonly ChoicePl
   if (caller === null) return startGeneration(engine, plans, metrics);
   const promptTokens = plans.reduce((sum, { request }) => sum + request.tokens.length, 0);
   rates.admit(caller, promptTokens);
-  const onToken = (model: string): void => {
-    metrics.onToken(model);
+  const onToken = (request: EngineRequest): void => {
+    metrics.onToken(request);
     rates.charge(caller, 1);
   };
   try {
@@ -56,19 +58,21 @@ function startPaid({ engine, metrics, rates }: Service, plans: readonly ChoicePl
 }
 
 async function respondAtOnce({ events }: Generation, shape: ResponseShape, signal: AbortSignal): Promise<Response> {
+  const began = performance.now();
   const choices = await collectChoices(events);
   if (signal.aborted) throw clientGone();
   const completionTokens = choices.reduce((sum, choice) => sum + choice.completionTokens, 0);
   const reusedTokens = choices.reduce((sum, choice) => sum + choice.reusedTokens, 0);
   const { id, created, model } = shape.head;
-  return Response.json({
+  const body = {
     id,
     object: shape.object,
     created,
     model,
     choices: choices.map((choice) => shape.toChoice(choice)),
     usage: toUsage({ promptTokens: shape.promptTokens, completionTokens, reusedTokens }),
-  });
+  };
+  return Response.json(body, { headers: serverTiming(choices, (performance.now() - began) / 1000) });
 }
 
 async function respondInFrames(service: Service, generation: Generation, shape: ResponseShape): Promise<Response> {
@@ -77,9 +81,14 @@ async function respondInFrames(service: Service, generation: Generation, shape: 
   const first = generation.events.next();
   // Nobody reads it when the client leaves before the stream begins; an error there must not end the process.
   first.catch(() => {});
-  await within(first, heartbeatMs);
+  const began = performance.now();
+  const begun = await within(first, heartbeatMs);
+  const firstTokenSeconds = (performance.now() - began) / 1000;
+  const timing = begun === "late" || begun.done ? [] : [{ waited: begun.value.waited, firstTokenSeconds }];
   const frames = toFrames(toChunks(startingWith(first, generation.events), shape), service);
-  return new Response(sseBody(frames, { heartbeatMs, onGone: () => generation.cancel() }), { headers: SSE_HEADERS });
+  return new Response(sseBody(frames, { heartbeatMs, onGone: () => generation.cancel() }), {
+    headers: { ...SSE_HEADERS, ...serverTiming(timing, null) },
+  });
 }
 
 /** One frame per chunk, then `[DONE]`; or an error as the last frame, because the status has long been sent. */
