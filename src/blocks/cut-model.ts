@@ -1,4 +1,5 @@
 import type { CanonicalModel } from "../canonical/canonicalise.ts";
+import { beforeRounding } from "../canonical/round-halves.ts";
 import type { RowNode, RowProgram } from "../canonical/rows.ts";
 import { Unliftable } from "../canonical/value.ts";
 import type { BlockKind, CoreSpec, PortName } from "./block.ts";
@@ -181,7 +182,7 @@ function lastResidualSum(program: RowProgram, stream: number[]): number | undefi
       i > 0 &&
       node.op === "binary" &&
       node.attributes.function === "Add" &&
-      node.inputs.some((input) => stream.slice(0, i).includes(input))
+      node.inputs.some((input) => stream.slice(0, i).includes(beforeRounding(program, input)))
     );
   });
 }

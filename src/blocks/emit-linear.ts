@@ -77,7 +77,8 @@ function emitProjection({ emitter, node, inputs, name, output }: Emission): stri
     });
   }
   if (node.attributes.dynamic === true) return emitDynamic(emitter, { node, x: inputs[0]!, name, output });
-  if (emitter.tableByVocabulary && given.dequantize === undefined) {
+  // Next to a MatMul, ONNX Runtime makes a DequantizeLinear one product that rounds rows to 8 bits; behind a Transpose it does not.
+  if (given.dequantize === undefined ? emitter.tableByVocabulary : given.transpose) {
     const table = floatWeight(emitter, `${name}.weight`, transposeWeight(given));
     return add(emitter, {
       opType: "FusedMatMul",

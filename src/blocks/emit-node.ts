@@ -95,6 +95,15 @@ function emitUnary({ emitter, node, inputs, name, output }: Emission): string {
       const gate = add(emitter, { opType: "Sigmoid", inputs: [x], output: `${name}.gate` });
       return add(emitter, { opType: "Mul", inputs: [x, gate], output });
     }
+    case "Half": {
+      const rounded = add(emitter, {
+        opType: "Cast",
+        inputs: [x],
+        output: `${name}.rounded`,
+        attributes: { to: int(10) },
+      });
+      return add(emitter, { opType: "Cast", inputs: [rounded], output, attributes: { to: int(1) } });
+    }
     case "Gelu":
       return add(emitter, { opType: "Gelu", inputs: [x], output });
     case "GeluTanh":

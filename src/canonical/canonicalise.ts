@@ -6,6 +6,7 @@ import type { FoundCore, Lifter } from "./lifter.ts";
 import { sameWindow } from "./mask.ts";
 import { feedInputs, layersOf, type ModelHints, type Probe } from "./probe.ts";
 import { agreesFar } from "./rotary.ts";
+import { roundHalves } from "./round-halves.ts";
 import { describeNode, RowProgram, type RowNode } from "./rows.ts";
 import { selectionOf } from "./selection.ts";
 import { simplify } from "./simplify.ts";
@@ -73,12 +74,14 @@ function canonicaliseAt(
   requireAngles(short, far);
   const cores = short.lifter.program.nodes.flatMap((node, id) => (node.op === "core" ? [id] : []));
   cores.forEach((id, layer) => setWindow(short.lifter.program.node(id), windows[layer]!));
-  const { program, ids } = simplify(short.lifter.program, [short.logits, ...cores]);
+  const rounded = roundHalves(short.lifter.program, [short.logits, ...cores]);
+  const { program, ids } = simplify(rounded.program, [...rounded.outputs.values()]);
+  const outputOf = (id: number): number => ids.get(rounded.outputs.get(id)!)!;
   const oneTokenAtATime = short.lifter.cores.some(({ unordered }) => unordered);
   return {
     program,
-    logits: ids.get(short.logits)!,
-    cores: cores.map((id) => ids.get(id)!),
+    logits: outputOf(short.logits),
+    cores: cores.map(outputOf),
     tableRows,
     oneTokenAtATime,
   };

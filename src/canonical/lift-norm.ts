@@ -29,11 +29,15 @@ export const liftSkipNorm: Lift = (lifter, node) => {
   if (sum.kind !== "form") throw new Unliftable(node.name, `${node.opType} of constants`);
   const weight = knownAt(lifter, node, 2);
   const beta = simplified ? null : optionalKnown(lifter, node, 3);
-  const normed = norm(lifter, node, { x: sum, weight, bias: beta });
+  const normed = norm(lifter, node, { x: sum, weight, bias: beta, addsUp: true });
   return [normed, sum, sum, sum];
 };
 
-function norm(lifter: Lifter, node: GraphNode, operands: { x: Form; weight: Known; bias: Known | null }): Form {
+function norm(
+  lifter: Lifter,
+  node: GraphNode,
+  operands: { x: Form; weight: Known; bias: Known | null; addsUp?: boolean },
+): Form {
   const kind = node.opType === "LayerNormalization" || node.opType === "SkipLayerNormalization" ? "layer" : "rms";
   const fallback = node.domain === "com.microsoft" ? 1e-12 : 1e-5;
   return normOf(lifter, node, { ...operands, kind, epsilon: floatAttribute(node, "epsilon", fallback) });
@@ -45,6 +49,8 @@ export interface Normalisation {
   bias: Known | null;
   kind: "rms" | "layer";
   epsilon: number;
+  /** The operator makes x itself, as a sum. */
+  addsUp?: boolean;
 }
 
 /** Normalises the last axis: the row, or each head of it. */
@@ -62,7 +68,7 @@ export function normOf(lifter: Lifter, node: GraphNode, normalisation: Normalisa
   return withFactors(normed, x.factors);
 }
 
-function normRows(lifter: Lifter, node: GraphNode, { x, weight, bias, kind, epsilon }: Normalisation): Form {
+function normRows(lifter: Lifter, node: GraphNode, { x, weight, bias, kind, epsilon, addsUp }: Normalisation): Form {
   const size = x.dims.at(-1)!;
   const view = rowsOf(lifter.program, x, node);
   const weights = { weight: vector(weight, size), ...(bias === null ? {} : { bias: vector(bias, size) }) };
@@ -70,7 +76,7 @@ function normRows(lifter: Lifter, node: GraphNode, { x, weight, bias, kind, epsi
     op: "norm",
     inputs: [view.node],
     width: view.width,
-    attributes: { kind, epsilon, groups: view.width / size },
+    attributes: { kind, epsilon, groups: view.width / size, ...(addsUp === true ? { addsUp } : {}) },
     weights,
   });
   return formOfRows(lifter.program, id, view.tokens, x.dims);

@@ -20,7 +20,7 @@ export type RowOperator =
   | "embed" // row of `table` [vocab, width] at inputs[0], or at position + offset without an input
   | "linear" // x·`weight` [in, out]; quantised: `weight` [out, blocks, bytes], `scales`, `zeroPoints`; a LoRA: `down`, `up`
   | "norm" // attributes: kind rms | layer, epsilon, groups; `weight`, `bias`
-  | "unary" // attributes.function
+  | "unary" // attributes.function; Half: rounded to float16 (round-halves.ts)
   | "binary" // attributes.function over two rows; a width of 1 spreads
   | "scalar" // attributes.function with attributes.value on the right
   | "vector" // attributes.function with a weight vector `operand` on the right
@@ -45,6 +45,8 @@ export interface RowAttributes {
   value?: number;
   kind?: "rms" | "layer";
   epsilon?: number;
+  /** norm: the operator makes its row itself, as a sum (until `simplify`). */
+  addsUp?: boolean;
   groups?: number;
   /** top: how many; onehot: how many there are. */
   count?: number;

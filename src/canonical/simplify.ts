@@ -47,6 +47,10 @@ function reachable(program: RowProgram, outputs: number[]): Set<number> {
 
 function addSimplified(program: RowProgram, node: RowNode): number {
   if (node.op === "columns") return takeColumns(program, node.inputs[0]!, node.attributes.columns!);
+  if (node.op === "norm" && node.attributes.addsUp === true) {
+    const { addsUp: _, ...attributes } = node.attributes;
+    return program.add({ ...node, attributes });
+  }
   const folded =
     foldNorm(program, node) ??
     foldActivation(program, node) ??
