@@ -9,9 +9,13 @@ import { parseDocument } from "./documents.ts";
 import { type LockOptions, withLock } from "./lock.ts";
 import { errorCode, explainWriteError } from "./storage-error.ts";
 
-/** index.json names every model: the only file of a repository that changes. */
+/** Of the repository in `root`. It names every model: the only file of a repository that changes. */
+export function indexPath(root: string): string {
+  return join(root, "index.json");
+}
+
 export async function readIndex(folder: BlobFolder): Promise<Index> {
-  const path = join(folder.root, "index.json");
+  const path = indexPath(folder.root);
   try {
     return parseDocument(await readFile(path), indexSchema, path);
   } catch (error) {

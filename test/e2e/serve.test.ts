@@ -6,6 +6,9 @@ import { DESK, DESK_MODELS, makeWorkplace, removeWorkplace, run, runError, runJs
 
 const DEPARTMENTS = ["support", "legal", "finance", "hr", "research"];
 
+/** The server looks once a second, and reads the models then. */
+const PATIENT = { timeout: 30_000, interval: 200 };
+
 let folder = "";
 let server: Awaited<ReturnType<typeof startServer>>;
 let client: OpenAI;
@@ -79,6 +82,28 @@ it("refuses an unknown model and a wrong key", async () => {
   });
   const wrong = { model: "hr", prompt: "x", max_tokenz: 3 } as unknown as OpenAI.CompletionCreateParamsNonStreaming;
   await expect(client.completions.create(wrong)).rejects.toMatchObject({ status: 400 });
+});
+
+it("serves models as they come and go, when told to watch", async () => {
+  const place = makeWorkplace();
+  await runJson(place, "split", "fixtures/desk/optimum/base", "fixtures/desk/optimum/hr");
+  const watching = await startServer(place, "--watch");
+  const names = async (): Promise<string[]> => {
+    const { data } = (await (await fetch(`${watching.url}/v1/models`)).json()) as { data: { id: string }[] };
+    return data.map(({ id }) => id).toSorted();
+  };
+  const stream = await openStream(watching.url, 1);
+  await runJson(place, "split", "fixtures/desk/optimum/legal");
+  await expect.poll(names, PATIENT).toEqual(["base", "hr", "legal"]);
+  await runJson(place, "rm", "hr");
+  await expect.poll(names, PATIENT).toEqual(["base", "legal"]);
+  expect(await stream.rest(), "began before its model went").toMatch(/data: \[DONE\]\n\n$/);
+  await runJson(place, "rm", "base");
+  await runJson(place, "rm", "legal");
+  await expect.poll(names, PATIENT).toEqual([]);
+  await runJson(place, "split", "fixtures/desk/optimum/base");
+  await expect.poll(names, PATIENT).toEqual(["base"]);
+  expect(await watching.stop()).toMatchObject({ code: 0, stderr: "" });
 });
 
 it("drains when it is told to end, and loses nothing", async () => {

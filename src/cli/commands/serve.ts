@@ -5,6 +5,7 @@ import { machineMemory } from "../../engine/memory/machine-memory.ts";
 import type { EngineStats } from "../../engine/stats.ts";
 import { type RunningServer, startServer } from "../../server/server.ts";
 import { readTenants } from "../../server/tenants/tenants-file.ts";
+import { indexPath } from "../../store/index-file.ts";
 import { openRepository } from "../../store/open-repository.ts";
 import { createLog, type Log } from "../../support/log.ts";
 import { loadTextModels } from "../../text/load-text-model.ts";
@@ -14,9 +15,10 @@ import type { CommandContext } from "../context.ts";
 import { DEVICE_OPTION, noteDevice } from "../device-option.ts";
 import { formatBytes, formatCount, formatDuration } from "../output/format.ts";
 import { renderJson } from "../output/json.ts";
-import { type Reloadable, reloadOnHangup } from "../reload.ts";
+import { type Reloadable, reloadOnHangup, startReloading } from "../reload.ts";
 import { changeModels } from "../serve-models.ts";
 import { describeTenants, loadTenants, requireKeysBeyondLoopback } from "../serve-tenants.ts";
+import { type FileWatch, watchFiles } from "../watch-files.ts";
 import { byteCount, commaSeparated, oneOf, wholeNumber } from "../parse-values.ts";
 
 interface ServeOptions {
@@ -35,6 +37,7 @@ interface ServeOptions {
   solo?: "auto" | "off";
   swap?: "auto" | "off";
   prefixCache?: "on" | "off";
+  watch?: boolean;
 }
 
 const DEFAULT_HOST = "127.0.0.1";
@@ -65,6 +68,10 @@ export const serveCommand = defineCommand<ServeOptions, void>({
       flags: "--port <number>",
       help: `0: any free one (default: ${DEFAULT_PORT})`,
       parse: wholeNumber("--port", 0, 65_535),
+    },
+    {
+      flags: "--watch",
+      help: "serve models as they come to the repository and go, and read the file of tenants when it changes",
     },
     DEVICE_OPTION,
     {
@@ -113,10 +120,13 @@ export const serveCommand = defineCommand<ServeOptions, void>({
     requireKeysBeyondLoopback(options.host ?? DEFAULT_HOST, options);
     // Before the models are loaded: a mistake in a small file should not take minutes to be told.
     if (options.tenants !== undefined) await readTenants(options.tenants);
+    // Before the models are read: what changes while they are loaded is seen, too.
+    const watch = options.watch ? await watchFiles(watchedFiles(context.repositoryPath, options)) : null;
     const engine = await loadEngine(context, options);
     try {
-      await serveUntilStopped(context, engine, options);
+      await serveUntilStopped(context, engine, { ...options, watchFor: watch });
     } finally {
+      watch?.stop();
       await engine.close();
     }
   },
@@ -160,7 +170,15 @@ function describeMemory(stats: EngineStats, measured: boolean): string {
   return `memory: ${formatBytes(memoryBytesLimit)}${source}, ${formatBytes(left)} of it left for keys and values${later}`;
 }
 
-async function serveUntilStopped(context: CommandContext, engine: EngineClient, options: ServeOptions): Promise<void> {
+function watchedFiles(repositoryPath: string, { tenants }: ServeOptions): string[] {
+  return [indexPath(repositoryPath), ...(tenants === undefined ? [] : [tenants])];
+}
+
+async function serveUntilStopped(
+  context: CommandContext,
+  engine: EngineClient,
+  options: ServeOptions & { watchFor: FileWatch | null },
+): Promise<void> {
   const repository = await openRepository(context.repositoryPath);
   const documents = new Map(engine.models.map(({ name, document }) => [name, document]));
   const models = engine.models.map(({ name }) => name);
@@ -177,22 +195,31 @@ async function serveUntilStopped(context: CommandContext, engine: EngineClient, 
     ...(options.cors === undefined ? {} : { cors: options.cors }),
     log,
   });
-  const stopReloading = reloadOnHangup(reloadables(server, { options, engine, log }), log);
+  const all = reloadables(server, { options, engine, log, repositoryPath: context.repositoryPath });
+  const reloading = startReloading(all, log);
+  const stopListening = reloadOnHangup(all, reloading);
+  options.watchFor?.start((changed) => reloading.ask(all.filter(({ file }) => file === changed)));
   context.write(context.json ? `${renderJson({ url: server.url, models })}\n` : `listening on ${server.url}\n`);
   if (!context.signal.aborted) await once(context.signal, "abort");
-  await stopReloading();
+  stopListening();
+  await reloading.stop();
   context.progress.start("finishing what is running");
   await server.close();
   context.progress.succeed("stopped");
 }
 
+interface ReloadableParts {
+  options: ServeOptions;
+  engine: EngineClient;
+  log: Log;
+  repositoryPath: string;
+}
+
 /** Models first: a tenant may be given one that has just come. */
-function reloadables(
-  server: RunningServer,
-  { options, engine, log }: { options: ServeOptions; engine: EngineClient; log: Log },
-): Reloadable[] {
+function reloadables(server: RunningServer, { options, engine, log, repositoryPath }: ReloadableParts): Reloadable[] {
   const models: Reloadable = {
     what: "models",
+    file: indexPath(repositoryPath),
     reload: async () => {
       await server.changeModels(options.models ?? "all");
       return formatCount(engine.models.length, "model");
@@ -209,5 +236,5 @@ function reloadables(
     for (const warning of warnings) log.info(`warning: ${warning}`);
     return describeTenants(tenants);
   };
-  return [models, { what: "tenants", reload }];
+  return [models, { what: "tenants", file, reload }];
 }
