@@ -13,7 +13,8 @@ export default defineConfig({
           include: ["test/**/*.test.ts"],
           // Minutes of reading: `npm run test:large`.
           exclude: ["test/e2e/**", "test/store/large-model.test.ts"],
-          testTimeout: 30_000,
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
         },
       },
       {
