@@ -1,7 +1,7 @@
 import { elementBits, readTensorRange, streamTensor, tensorBytes, TensorRanges } from "../onnx/tensor-data.ts";
 import { recycleChunk, takeChunk } from "../support/chunk-pool.ts";
 import { BlockllmError } from "../support/errors.ts";
-import type { Weight } from "./weights.ts";
+import { expandRanges, type Weight } from "./weights.ts";
 
 /** Bytes of source read at once while rearranging; bounds memory whatever the tensor's size. */
 const TILE_BYTES = 8 << 20;
@@ -21,6 +21,16 @@ function* rearranged(given: Weight): Generator<Uint8Array> {
   const { tensor, rows, columns, take } = weight;
   const bits = weight === given ? elementBits(tensor.dtype) : 8;
   const rowBits = columns * bits;
+  if (
+    bits === 4 &&
+    take?.axis === "columns" &&
+    !weight.transpose &&
+    rowBits % 8 === 0 &&
+    weight.dims.at(-1)! % 2 === 0
+  ) {
+    yield* nibblesOf(weight, rowBits / 8);
+    return;
+  }
   if (rowBits % 8 !== 0 || (take?.axis === "columns" && bits % 8 !== 0) || (weight.transpose && bits % 8 !== 0)) {
     throw new BlockllmError(
       "model_unsupported",
@@ -81,6 +91,25 @@ function* columnsOf(weight: Weight, rows: number, layout: Layout): Generator<Uin
       }
     }
     if (tile !== null) recycleChunk(tile);
+    yield out;
+  }
+}
+
+/** Columns of 4 bits that leave their neighbour in the byte, as those of rotated pairs do; the first lies in the low half. */
+function* nibblesOf({ tensor, rows, take }: Weight, rowBytes: number): Generator<Uint8Array> {
+  const columns = expandRanges(take!.ranges);
+  const taken = columns.length / 2;
+  const rowsAtOnce = Math.max(1, Math.floor(TILE_BYTES / rowBytes));
+  for (let row = 0; row < rows; row += rowsAtOnce) {
+    const count = Math.min(rowsAtOnce, rows - row);
+    const tile = readTensorRange(tensor, row * rowBytes, count * rowBytes);
+    const out = takeChunk(count * taken);
+    for (let i = 0; i < count; i++) {
+      const nibble = (column: number): number => (tile[i * rowBytes + (column >> 1)]! >> ((column & 1) * 4)) & 15;
+      for (let pair = 0; pair < taken; pair++)
+        out[i * taken + pair] = nibble(columns[2 * pair]!) | (nibble(columns[2 * pair + 1]!) << 4);
+    }
+    recycleChunk(tile);
     yield out;
   }
 }

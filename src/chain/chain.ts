@@ -59,6 +59,11 @@ export function keyValueBytesPerToken(chain: BlockChain): number {
   return chain.cores.reduce((sum, core) => sum + 4 * core.kvHeads * (core.headSize + core.valueHeadSize), 0);
 }
 
+/** One scale for the activations of all rows of a call (DynamicQuantizeLinear): only whole prompts give the file's numbers. */
+export function scalesByCall({ precision }: ModelDocument): boolean {
+  return precision.includes("dynamic");
+}
+
 /** Blobs a part loads: its graph first, then every weight. */
 export function partBlobs(part: ChainPart): Digest[] {
   return [storedGraph(part), ...[...part.tensors, ...factorTensors(part.factors)].map((tensor) => tensor.digest)];

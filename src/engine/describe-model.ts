@@ -1,4 +1,4 @@
-import { keyValueBytesPerToken, type Chain } from "../chain/chain.ts";
+import { keyValueBytesPerToken, scalesByCall, type Chain } from "../chain/chain.ts";
 import { BlockllmError } from "../support/errors.ts";
 import type { EngineConfig } from "./engine-config.ts";
 import { opaqueBytesPerToken } from "./execute/opaque-executor.ts";
@@ -22,8 +22,7 @@ export function describeModel(
   const ownLength = document.contextLength ?? config.defaultContextLength;
   const contextLength = Math.min(ownLength, holds);
   if (contextLength < 2) throw tooSmall(name, { config, weightBytes, pageBytes });
-  // One activation scale per call (DynamicQuantizeLinear): only a whole prompt in one call gives the file's numbers.
-  const wholePrompt = chain.kind === "opaque" || document.precision.includes("dynamic");
+  const wholePrompt = chain.kind === "opaque" || scalesByCall(document);
   return {
     name,
     key,

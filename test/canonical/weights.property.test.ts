@@ -83,6 +83,28 @@ it("views, picks and transpositions give the bytes that doing it element by elem
   expect(picked).toBeGreaterThan(50);
 });
 
+it("columns of 4 bits are picked one by one, also where they share a byte", async () => {
+  const cases = fc.tuple(
+    fc.integer({ min: 1, max: 5 }),
+    fc.integer({ min: 1, max: 5 }),
+    fc.array(fc.nat(9), { minLength: 1, maxLength: 7 }),
+    fc.boolean(),
+  );
+  await fc.assert(
+    fc.asyncProperty(cases, async ([rows, pairs, halves, inFile]) => {
+      const picks = halves.flatMap((pick) => [pick % (2 * pairs), (pick * 7 + 3) % (2 * pairs)]);
+      const matrix = numbered(rows, 2 * pairs).map((row) => row.map((value) => (value * 5) % 16));
+      const packed = (numbers: number[]): number[] =>
+        Array.from({ length: numbers.length / 2 }, (_, i) => numbers[2 * i]! + 16 * numbers[2 * i + 1]!);
+      const bytes = tensor(packed(matrix.flat()), [rows, pairs], { dtype: "uint8", inFile });
+      const weight = takeFromWeight(wholeWeight({ ...bytes, dtype: "int4", dims: [rows, 2 * pairs] }), "last", picks);
+      const taken = matrix.map((row) => picks.map((pick) => row[pick]!));
+      expect(weight.dims).toEqual([rows, picks.length]);
+      expect(await numbersOf(weight, 1)).toEqual(packed(taken.flat()));
+    }),
+  );
+});
+
 it("a vector's elements are picked like columns", async () => {
   const weight = takeFromWeight(
     wholeWeight(tensor([0, 1, 2, 3, 4], [5], { dtype: "float32", inFile: false })),

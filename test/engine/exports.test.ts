@@ -1,7 +1,9 @@
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
+import { engineConfig } from "../../src/engine/engine-config.ts";
 import { openForward } from "../../src/engine/forward.ts";
+import { loadModels } from "../../src/engine/load-models.ts";
 import { addModel } from "../../src/store/add-model.ts";
 import {
   FIXTURES,
@@ -187,6 +189,20 @@ it("a model that changes beyond a length is cut up to that length", async () => 
   await Promise.all([cut.close(), whole.close()]);
   const longer = addModel(split.repository, folder, { name: "longer", context: 1000 });
   await expect(longer).rejects.toMatchObject({ code: "usage" });
+});
+
+it("where the rows of a call share a scale, the last logits are those of the whole prompt, asked alone or with all", async () => {
+  const path = "exports/tjs/model_quantized";
+  const { executor, models } = await loadModels(split.repository, [path], engineConfig({ threads: 1 }));
+  const tokens = goldenOf(path).prompt;
+  const ask = async (sequence: number, logits: "all" | "last"): Promise<Float32Array> => {
+    executor.open(sequence, { model: models[0]!.key, maxTokens: tokens.length });
+    const [rows] = await executor.execute([{ sequence, tokens, start: 0, logits, stepwise: false }]);
+    return rows!.slice();
+  };
+  const [all, last] = [await ask(1, "all"), await ask(2, "last")];
+  expect(last).toEqual(all.slice(-models[0]!.vocabSize));
+  await executor.close();
 });
 
 describe.each(Object.entries(CUT))("%s", (path, expected) => {

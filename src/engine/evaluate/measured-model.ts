@@ -1,3 +1,4 @@
+import { scalesByCall } from "../../chain/chain.ts";
 import type { ModelDocument } from "../../store/model-document.ts";
 import { BlockllmError } from "../../support/errors.ts";
 import { encodeChat, encodePrompt, type TextModel } from "../../text/text-model.ts";
@@ -63,7 +64,7 @@ export async function askModel(
   { questions, signal }: { questions: readonly Asking[]; signal?: AbortSignal | undefined },
 ): Promise<{ chain: BlockedChain; prefillChunk: number; asked: AskedPrompt[] }> {
   const chain = await resolveBlocks(sessions.source, model);
-  const prefillChunk = model.document.precision.includes("dynamic") ? Infinity : engineConfig().prefillChunk;
+  const prefillChunk = scalesByCall(model.document) ? Infinity : engineConfig().prefillChunk;
   const answers = await answerGreedily(sessions, chain, { questions, prefillChunk, signal });
   return { chain, prefillChunk, asked: questions.map((question, at) => ({ ...question, answer: answers[at]! })) };
 }

@@ -48,13 +48,15 @@ export function handOutLogits(
 ): void {
   let first = 0;
   for (const { placed, rows: range } of standing) {
-    const given = rows.subarray(first * width, (first + range.count) * width);
+    const { wanted, index } = placed;
+    const skipped = Math.max(0, wanted.start - range.start);
+    const given = rows.subarray((first + skipped) * width, (first + range.count) * width);
     first += range.count;
-    if (range.count === placed.wanted.count) {
-      logits[placed.index] = given;
+    if (given.length >= wanted.count * width) {
+      logits[index] = given.subarray(0, wanted.count * width);
       continue;
     }
-    if (logits[placed.index]!.length === 0) logits[placed.index] = new Float32Array(placed.wanted.count * width);
-    logits[placed.index]!.set(given, (range.start - placed.wanted.start) * width);
+    if (logits[index]!.length === 0) logits[index] = new Float32Array(wanted.count * width);
+    logits[index]!.set(given, (range.start + skipped - wanted.start) * width);
   }
 }

@@ -1,4 +1,5 @@
 import type { CoreSpec, RotarySpec } from "../../blocks/block.ts";
+import { scalesByCall } from "../../chain/chain.ts";
 import type { Plan, PlannedChain, Segment } from "../../chain/plan.ts";
 
 /** A stage with all that running it needs to know about each chain that takes part. */
@@ -15,7 +16,7 @@ export interface StageMember {
   adapter: number;
   /** The core that follows the segment in this chain. */
   core: { layer: number; spec: CoreSpec } | null;
-  /** No core is left: only rows whose logits are asked go on. */
+  /** No core is left, and rows do not depend on each other: only those whose logits are asked go on. */
   tail: boolean;
 }
 
@@ -42,7 +43,8 @@ function membersOf(
     const next = walk[at + 1];
     const core = next?.kind === "core" ? { layer: next.layer, spec: chain.cores[next.layer]! } : null;
     const rotary = step.rotary && oneOf(rotaries, step.rotary);
-    return [{ step: first, rotary, adapter: step.adapter, core, tail: at > lastCore }];
+    const tail = at > lastCore && !scalesByCall(chain.document);
+    return [{ step: first, rotary, adapter: step.adapter, core, tail }];
   });
 }
 

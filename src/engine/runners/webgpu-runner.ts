@@ -1,4 +1,4 @@
-import type { BlockChain } from "../../chain/chain.ts";
+import { scalesByCall, type BlockChain } from "../../chain/chain.ts";
 import { planChains } from "../../chain/plan.ts";
 import { refineChains } from "../../chain/refine-chains.ts";
 import type { BlockSource } from "../../chain/resolve-chain.ts";
@@ -27,7 +27,7 @@ export class WebgpuRunner implements ChainRunner {
   }
 
   async obstacle({ document, cores, steps }: BlockChain): Promise<string | null> {
-    if (document.precision.includes("dynamic")) return "its activations are quantised by the call";
+    if (scalesByCall(document)) return "its activations are quantised by the call";
     const reason = cores.map(coreObstacle).find((found) => found !== null);
     if (reason !== undefined) return reason;
     for (const step of steps) {
