@@ -5,7 +5,7 @@ import type { Progress } from "./output/spinner.ts";
 /** `--device`, the same for every command that runs models. */
 export const DEVICE_OPTION = {
   flags: "--device <name>",
-  help: "cpu, webgpu, cuda, cuda:<number>, or auto: the fastest that passes a test (default: cpu)",
+  help: "cpu, webgpu, webgpu:fp16 (multiplies weights stored as float16 in float16), cuda, cuda:<number>, or auto: the fastest that passes a test (default: cpu)",
   parse: parseDevice,
 };
 

@@ -40,7 +40,7 @@ export interface EngineConfig {
   swap: "auto" | "off" | "always";
   /** Whether prompt chunks stay cached behind their sequences, for prompts of the same tenant that begin alike. */
   prefixCache: "on" | "off";
-  /** Where chains run: cpu, webgpu, or CUDA devices with commas between them ("cuda:0,cuda:1"). */
+  /** Where chains run: cpu, webgpu, webgpu:fp16, or CUDA devices with commas between them ("cuda:0,cuda:1"). */
   device: string;
   /** Models that the device cannot run are refused; false: they run on the CPU. */
   deviceStrict: boolean;

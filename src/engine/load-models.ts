@@ -3,7 +3,7 @@ import type { Plan } from "../chain/plan.ts";
 import { resolveChain, type BlockSource } from "../chain/resolve-chain.ts";
 import { BlockllmError } from "../support/errors.ts";
 import { describeModel } from "./describe-model.ts";
-import type { Device } from "./device/device.ts";
+import { isWebgpu, type Device } from "./device/device.ts";
 import type { EngineConfig } from "./engine-config.ts";
 import type { Executor, Needs } from "./execute/executor.ts";
 import { OpaqueExecutor } from "./execute/opaque-executor.ts";
@@ -166,7 +166,7 @@ const OPAQUE: ChainFacts = { speculates: false, stretches: [] };
 
 function deviceRunner(source: BlockSource, config: EngineConfig): ChainRunner | null {
   if (config.device === "cpu") return null;
-  if (config.device === "webgpu") return new WebgpuRunner(source, config.maxBatchTokens);
+  if (isWebgpu(config.device)) return new WebgpuRunner(source, { ...config, device: config.device });
   return hostRunner(source, config, config.device.split(",") as Device[]);
 }
 

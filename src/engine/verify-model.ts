@@ -77,7 +77,8 @@ export async function verifyModel(
         ...(options.signal === undefined ? {} : { signal: options.signal }),
       });
       const exact = device.devices[0] === "cpu" ? EXACT : ON_DEVICE;
-      const limit = document.precision === "fp32" ? exact : ROUNDED;
+      const rounds = document.precision !== "fp32" || device.devices[0] === "webgpu:fp16";
+      const limit = rounds ? ROUNDED : exact;
       const passed =
         compared.greedy_equal &&
         compared.kl <= limit.kl &&

@@ -66,13 +66,8 @@ describe("a device by its name", () => {
   });
 
   test("is written as --device takes it", () => {
-    expect(["auto", "cpu", "webgpu", "cuda", "cuda:2"].map(parseDevice)).toEqual([
-      "auto",
-      "cpu",
-      "webgpu",
-      "cuda",
-      "cuda:2",
-    ]);
+    const names = ["auto", "cpu", "webgpu", "webgpu:fp16", "cuda", "cuda:2"];
+    expect(names.map(parseDevice)).toEqual(names);
     expect(() => parseDevice("gpu")).toThrow('--device is "gpu"');
     expect(() => parseDevice("cuda:x")).toThrow('--device is "cuda:x"');
   });

@@ -33,7 +33,9 @@ async function planOf(source: TemporaryRepository, names: string[]) {
 }
 
 async function onDevice({ repository }: TemporaryRepository, plan: Plan): Promise<WebgpuExecutor> {
-  const prepared = await new WebgpuRunner(repository, 256).prepare(plan.chains.map(({ chain }) => chain));
+  const prepared = await new WebgpuRunner(repository, { device: "webgpu", maxBatchTokens: 256 }).prepare(
+    plan.chains.map(({ chain }) => chain),
+  );
   for (const sessions of prepared.needs.values()) for (const session of sessions) await session.load();
   return (await prepared.commit()) as WebgpuExecutor;
 }

@@ -1,5 +1,5 @@
 import { BlockllmError } from "../../support/errors.ts";
-import type { Device, DeviceWish } from "./device.ts";
+import { isWebgpu, type Device, type DeviceWish } from "./device.ts";
 import { cudaInstallLine, hasCudaLibraries, listCudaDevices, mayHaveGpu } from "./find-devices.ts";
 import { testDevice, type DeviceTest } from "./test-device.ts";
 
@@ -58,7 +58,7 @@ async function chooseFastest(facts: DeviceFacts): Promise<DeviceChoice> {
 }
 
 function devicesOf(wish: Exclude<DeviceWish, "auto" | "cpu">, facts: DeviceFacts): [Device, ...Device[]] {
-  if (wish === "webgpu") return ["webgpu"];
+  if (isWebgpu(wish)) return [wish];
   if (!facts.hasCudaLibraries()) {
     const line = cudaInstallLine();
     throw new BlockllmError("device_unavailable", "The CUDA libraries of ONNX Runtime are not installed", {

@@ -6,10 +6,11 @@ import { SeededRandom } from "../execute/random.ts";
 import { runtimeOptions } from "../execute/runtime-options.ts";
 import { DeviceCores } from "../execute/webgpu/device-cores.ts";
 import { DeviceTensors, node, toolModel } from "../execute/webgpu/device-tensors.ts";
+import { computesHalf, noHalf } from "../execute/webgpu/half-floats.ts";
 import { chunkRows } from "../execute/webgpu/measure-device.ts";
 import { webgpuOptions } from "../execute/webgpu/webgpu-options.ts";
 import { cudaOptions } from "../execute/cuda-options.ts";
-import type { Device } from "./device.ts";
+import { isWebgpu, type Device } from "./device.ts";
 
 const ROWS = 16;
 const WIDTH = 1024;
@@ -45,13 +46,14 @@ export async function measureDevice(device: Device): Promise<number> {
       `it multiplies wrong: a number is off by ${error.toPrecision(2)}, the limit is ${LARGEST_ERROR}`,
     );
   }
-  if (device === "webgpu") await attend();
+  if (isWebgpu(device)) await attend();
+  if (device === "webgpu:fp16" && !(await computesHalf())) throw noHalf();
   return host.milliseconds / own.milliseconds;
 }
 
 function optionsOf(device: Device): InferenceSession.SessionOptions {
   if (device === "cpu") return runtimeOptions(0);
-  return device === "webgpu" ? webgpuOptions({ y: "host" }) : cudaOptions(Number(device.slice("cuda:".length)));
+  return isWebgpu(device) ? webgpuOptions({ y: "host" }) : cudaOptions(Number(device.slice("cuda:".length)));
 }
 
 async function timeProduct(

@@ -9,21 +9,27 @@ import { walkStages } from "../execute/walk-stages.ts";
 import { coreObstacle } from "../execute/webgpu/device-cores.ts";
 import { DeviceSession } from "../execute/webgpu/device-session.ts";
 import { withoutKernel } from "../execute/webgpu/for-webgpu.ts";
+import { noHalf } from "../execute/webgpu/half-floats.ts";
 import { WebgpuDevice } from "../execute/webgpu/webgpu-device.ts";
 import { WebgpuExecutor, type DevicePlan } from "../execute/webgpu/webgpu-executor.ts";
 import type { ChainRunner, PreparedChains } from "./chain-runner.ts";
 
+interface WebgpuConfig {
+  device: "webgpu" | "webgpu:fp16";
+  maxBatchTokens: number;
+}
+
 /** Chains on a WebGPU device. */
 export class WebgpuRunner implements ChainRunner {
   readonly #source: BlockSource;
-  readonly #maxBatchTokens: number;
+  readonly #config: WebgpuConfig;
   #device: WebgpuDevice | null = null;
   #known: readonly DeviceSession[] = [];
   #executor: WebgpuExecutor | null = null;
 
-  constructor(source: BlockSource, maxBatchTokens: number) {
+  constructor(source: BlockSource, config: WebgpuConfig) {
     this.#source = source;
-    this.#maxBatchTokens = maxBatchTokens;
+    this.#config = config;
   }
 
   async obstacle({ document, cores, steps }: BlockChain): Promise<string | null> {
@@ -40,9 +46,11 @@ export class WebgpuRunner implements ChainRunner {
 
   async prepare(chains: BlockChain[]): Promise<PreparedChains> {
     const device = (this.#device ??= await WebgpuDevice.open());
+    if (this.#config.device === "webgpu:fp16" && !device.computesHalf) throw noHalf();
+    const half = this.#config.device === "webgpu:fp16" ? "products" : device.computesHalf ? "tables" : "none";
     const plan = planChains((await refineChains(chains, this.#source)).chains);
     await device.openCores(chains.flatMap(({ cores }) => cores));
-    const from = { source: this.#source, device, maxBatchTokens: this.#maxBatchTokens };
+    const from = { source: this.#source, device, half, maxBatchTokens: this.#config.maxBatchTokens } as const;
     const sessions = plan.segments.map((segment) => {
       const session = new DeviceSession(segment, from);
       return this.#known.find(({ key }) => key === session.key) ?? session;

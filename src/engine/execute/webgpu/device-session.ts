@@ -8,7 +8,7 @@ import { readSegment } from "../read-segment.ts";
 import { openSession } from "../rebuilt-weights.ts";
 import { cannotLoad, segmentKey } from "../segment-session.ts";
 import { outOfDeviceMemory } from "./device-errors.ts";
-import { forWebgpu } from "./for-webgpu.ts";
+import { forWebgpu, type HalfUse } from "./for-webgpu.ts";
 import type { WebgpuDevice } from "./webgpu-device.ts";
 import { webgpuOptions } from "./webgpu-options.ts";
 
@@ -16,6 +16,7 @@ import { webgpuOptions } from "./webgpu-options.ts";
 export interface DeviceSource {
   source: BlockSource;
   device: WebgpuDevice;
+  half: HalfUse;
   maxBatchTokens: number;
 }
 
@@ -47,7 +48,7 @@ export class DeviceSession implements Loadable {
   async load(): Promise<void> {
     if (this.#session) return;
     try {
-      this.#session = await createSession(this.segment, this.#from.source);
+      this.#session = await createSession(this.segment, this.#from);
       this.#rowInvariant = await this.#from.device.isRowInvariant(this);
     } catch (cause) {
       await this.unload();
@@ -67,9 +68,9 @@ export class DeviceSession implements Loadable {
   }
 }
 
-async function createSession(segment: Segment, source: BlockSource): Promise<InferenceSession> {
+async function createSession(segment: Segment, { source, half }: DeviceSource): Promise<InferenceSession> {
   const { model, folder } = await readSegment(segment, source);
   const places = segment.outputs.map(({ name }) => [name, name === "logits" ? "host" : "device"] as const);
   const options = webgpuOptions(Object.fromEntries(places), folder);
-  return await openSession(forWebgpu(model), { folder, threads: 1, options });
+  return await openSession(forWebgpu(model, half), { folder, threads: 1, options });
 }

@@ -2,6 +2,7 @@ import type { CoreSpec } from "../../../blocks/block.ts";
 import { coreKey, DeviceCores } from "./device-cores.ts";
 import type { DeviceSession } from "./device-session.ts";
 import { DeviceTensors } from "./device-tensors.ts";
+import { computesHalf } from "./half-floats.ts";
 import { chunkRows, isRowInvariantOn, shapeKey } from "./measure-device.ts";
 
 /** The device as executors and sessions see it, with what was measured of it. It can be opened anew when it was lost. */
@@ -12,13 +13,17 @@ export class WebgpuDevice {
   readonly #opened = new Map<string, CoreSpec>();
   readonly #rowInvariant = new Map<string, boolean>();
 
-  private constructor(tensors: DeviceTensors) {
+  /** Does it compute with float16 numbers? */
+  readonly computesHalf: boolean;
+
+  private constructor(tensors: DeviceTensors, half: boolean) {
     this.#tensors = tensors;
+    this.computesHalf = half;
     this.#cores = new DeviceCores(tensors);
   }
 
   static async open(): Promise<WebgpuDevice> {
-    return new WebgpuDevice(await DeviceTensors.open());
+    return new WebgpuDevice(await DeviceTensors.open(), await computesHalf());
   }
 
   get tensors(): DeviceTensors {
