@@ -1,7 +1,7 @@
 import { type Chain, keyValueBytesPerToken } from "../../chain/chain.ts";
 import { planChains, type Plan } from "../../chain/plan.ts";
 import { refineChains } from "../../chain/refine-chains.ts";
-import { resolveChain } from "../../chain/resolve-chain.ts";
+import { resolveChain, type BlockSource } from "../../chain/resolve-chain.ts";
 import { engineConfig } from "../../engine/engine-config.ts";
 import { divideMemory } from "../../engine/memory/divide-memory.ts";
 import { openRepository } from "../../store/open-repository.ts";
@@ -64,12 +64,15 @@ export const planCommand = defineCommand<PlanOptions, PlanReport>({
       chains.filter((chain) => chain.kind === "blocks"),
       repository,
     );
-    return report(chains, planChains(refined), options.memory);
+    const plan = planChains(refined);
+    const planned = report(chains, plan);
+    if (options.memory === undefined) return planned;
+    return { ...planned, memory: await reportMemory({ chains, plan, source: repository }, options.memory) };
   },
   print: (plan) => [printModels(plan), "", printSums(plan)].join("\n"),
 });
 
-function report(chains: Chain[], plan: Plan, memory: number | undefined): PlanReport {
+function report(chains: Chain[], plan: Plan): PlanReport {
   const models = chains.map((chain) => ({
     name: chain.name,
     bytes: weightBytes(chain),
@@ -83,7 +86,6 @@ function report(chains: Chain[], plan: Plan, memory: number | undefined): PlanRe
     segments: plan.segments.map((segment) => describeSegment(segment, plan)),
     bytes,
     bytes_per_model_deployment: models.reduce((sum, model) => sum + model.bytes, 0),
-    ...(memory === undefined ? {} : { memory: reportMemory(chains, plan, memory) }),
   };
 }
 
@@ -113,8 +115,11 @@ function describeSegment(
   return { id, parts: parts.map((part) => part.label), models, bytes };
 }
 
-function reportMemory(chains: Chain[], plan: Plan, memoryBytes: number): MemoryReport {
-  const division = divideMemory(chains, plan, engineConfig({ memoryBytes }));
+async function reportMemory(
+  { chains, plan, source }: { chains: Chain[]; plan: Plan; source: BlockSource },
+  memoryBytes: number,
+): Promise<MemoryReport> {
+  const division = await divideMemory(chains, plan, { config: engineConfig({ memoryBytes }), source });
   const dearest = Math.max(1, ...chains.map(kvBytesPerToken));
   return {
     bytes: memoryBytes,

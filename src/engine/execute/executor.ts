@@ -8,6 +8,8 @@ export interface Loadable {
   /** Memory it takes while it is loaded, at most (memory/session-bytes.ts). */
   readonly bytes: number;
   readonly isLoaded: boolean;
+  /** Room to compute in: no segment. */
+  readonly isSpace?: boolean;
   /** Errors: blob_missing, repository_invalid, model_unsupported naming the part. */
   load(): Promise<void>;
   unload(): Promise<void>;

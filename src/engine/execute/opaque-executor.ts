@@ -6,7 +6,7 @@ import { readGraphAlone } from "../../onnx/read-model.ts";
 import { halfToFloat } from "../../onnx/tensor-data.ts";
 import { BlockllmError } from "../../support/errors.ts";
 import { reasonOf } from "../../support/reason.ts";
-import { sessionBytes } from "../memory/session-bytes.ts";
+import { runBytes, sessionBytes } from "../memory/session-bytes.ts";
 import type { BatchItem, Executor, Loadable, Needs } from "./executor.ts";
 import { openSession, withRebuiltWeights } from "./rebuilt-weights.ts";
 import { runtimeOptions } from "./runtime-options.ts";
@@ -147,7 +147,8 @@ export class OpaqueExecutor implements Executor, Loadable {
 /** Memory its session takes. Logits of a whole prompt may come out at once. */
 export function opaqueBytes({ part, document }: OpaqueChain, maxBatchTokens: number): number {
   const logitBytes = 4 * maxBatchTokens * document.vocabSize;
-  return part.graphBytes + logitBytes + sessionBytes({ parts: [part], adapters: [] }, maxBatchTokens);
+  const session = { parts: [part], adapters: [] };
+  return part.graphBytes + logitBytes + sessionBytes(session) + runBytes(session, maxBatchTokens);
 }
 
 /** Bytes one token adds to a sequence's state. Error: model_unsupported where the file does not say how large it is. */

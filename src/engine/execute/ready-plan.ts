@@ -3,8 +3,10 @@ import type { Plan, PlannedChain } from "../../chain/plan.ts";
 import type { RotaryTable } from "../../chain/rotary-rows.ts";
 import { stretchesOf, type Stretch } from "../../chain/stretches.ts";
 import type { BlockSource } from "../../chain/resolve-chain.ts";
+import { Workspace } from "../memory/workspace.ts";
 import type { AttentionCores } from "./attention-core.ts";
 import { rankChains } from "./batch-layout.ts";
+import type { Needs } from "./executor.ts";
 import { readRotaryTables } from "./rotary-tables.ts";
 import { SegmentSession, segmentKey, type SessionSource } from "./segment-session.ts";
 import { SessionPool, type SegmentSessions } from "./session-pool.ts";
@@ -30,24 +32,29 @@ export interface ReadyPlan {
 /** The same over sessions that are loaded on demand. */
 export interface LoadablePlan extends ReadyPlan {
   sessions: SessionPool;
-  /** Model key → the sessions that its chain walks through. */
-  needs: ReadonlyMap<string, SegmentSession[]>;
+  /** Model key → the sessions that its chain walks through, and what all compute in. */
+  needs: Needs;
+  workspace: Workspace;
 }
 
-/** Loads no weights. Sessions of segments that are `known` are taken over. Errors: blob_missing, model_invalid. */
+/** Loads no weights. Sessions of segments that are in a `known` plan are taken over. Errors: blob_missing, model_invalid. */
 export async function loadablePlan(
   plan: Plan,
-  { cores, known, from }: { cores: AttentionCores; known: readonly SegmentSession[]; from: SessionSource },
+  { cores, known, from }: { cores: AttentionCores; known: LoadablePlan | null; from: SessionSource },
 ): Promise<LoadablePlan> {
   const opened: SegmentSession[] = [];
   for (const segment of plan.segments) {
     const key = segmentKey(segment);
-    opened.push(known.find((session) => session.key === key) ?? (await SegmentSession.open(segment, from)));
+    opened.push(
+      known?.sessions.sessions.find((session) => session.key === key) ?? (await SegmentSession.open(segment, from)),
+    );
   }
   const sessions = new SessionPool(opened);
-  const needs = new Map(plan.chains.map(({ chain, walk }) => [chain.key, sessionsOf(walk, opened)]));
+  const needed = new Workspace(plan.segments, from.maxBatchTokens);
+  const workspace = known?.workspace.key === needed.key ? known.workspace : needed;
+  const needs = new Map(plan.chains.map(({ chain, walk }) => [chain.key, [...sessionsOf(walk, opened), workspace]]));
   const solo = from.solo === "auto" ? from : null;
-  return { ...(await readyPlan(plan, { source: from.source, sessions, cores })), sessions, needs, solo };
+  return { ...(await readyPlan(plan, { source: from.source, sessions, cores })), sessions, needs, workspace, solo };
 }
 
 /** Runs the segments with sessions that are there already. */
@@ -78,6 +85,7 @@ function sessionsOf(walk: PlannedChain["walk"], sessions: readonly SegmentSessio
 }
 
 /** Do all of a model's rows share runs? */
-export function sharesRuns({ needs }: LoadablePlan, model: string): boolean {
-  return needs.get(model)!.every(({ rowInvariant }) => rowInvariant);
+export function sharesRuns({ plan, chainOf, sessions }: LoadablePlan, model: string): boolean {
+  const { walk } = plan.chains[chainOf.get(model)!]!;
+  return sessionsOf(walk, sessions.sessions).every(({ rowInvariant }) => rowInvariant);
 }

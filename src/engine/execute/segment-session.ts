@@ -1,15 +1,18 @@
 import { InferenceSession, type Tensor } from "onnxruntime-node";
+import { liftTables } from "../../chain/lift-tables.ts";
 import { packProjections } from "../../chain/pack-projections.ts";
 import type { Segment } from "../../chain/plan.ts";
 import type { BlockSource } from "../../chain/resolve-chain.ts";
 import { digestDocument } from "../../fingerprint/digest.ts";
 import { BlockllmError } from "../../support/errors.ts";
-import { sessionBytes } from "../memory/session-bytes.ts";
+import { segmentBytes } from "../memory/segment-bytes.ts";
+import { runBytes } from "../memory/session-bytes.ts";
 import type { Loadable } from "./executor.ts";
 import { readPart, readSegment } from "./read-segment.ts";
 import { openSession } from "./rebuilt-weights.ts";
 import { isRowInvariant } from "./row-invariance.ts";
 import { runtimeOptions } from "./runtime-options.ts";
+import { TableRows } from "./table-rows.ts";
 
 /** How segments are loaded. */
 export interface SessionSource {
@@ -30,6 +33,12 @@ export interface SessionPlace {
   rowInvariant: boolean | null;
 }
 
+/** A session, and the tables that it does without. */
+interface Loaded {
+  session: InferenceSession;
+  tables: TableRows;
+}
+
 /** The session of one segment. Weights are mapped from the repository's blobs, never read into JavaScript. */
 export class SegmentSession implements Loadable {
   readonly key: string;
@@ -39,12 +48,17 @@ export class SegmentSession implements Loadable {
   readonly #segment: Segment;
   readonly #from: SessionSource;
   readonly #place: SessionPlace | null;
-  #session: InferenceSession | null = null;
+  #loaded: Loaded | null = null;
 
-  private constructor(segment: Segment, from: SessionSource, rowInvariant: boolean) {
+  private constructor(
+    segment: Segment,
+    from: SessionSource,
+    { rowInvariant, bytes }: { rowInvariant: boolean; bytes: number },
+  ) {
     this.#place = from.placed?.(segment) ?? null;
     this.key = this.#place ? `${this.#place.name} ${segmentKey(segment)}` : segmentKey(segment);
-    this.bytes = sessionBytes(segment, from.maxBatchTokens);
+    // On a device of its own it keeps what runs took.
+    this.bytes = bytes + (this.#place ? runBytes(segment, from.maxBatchTokens) : 0);
     this.rowInvariant = this.#place?.rowInvariant ?? rowInvariant;
     this.#segment = segment;
     this.#from = from;
@@ -53,30 +67,33 @@ export class SegmentSession implements Loadable {
   /** Reads the graphs, not the weights. Errors: blob_missing, model_invalid. */
   static async open(segment: Segment, from: SessionSource): Promise<SegmentSession> {
     const parts = await Promise.all(segment.parts.map(async (part) => readPart(part, from.source)));
-    return new SegmentSession(segment, from, parts.every(isRowInvariant));
+    const bytes = await segmentBytes(segment, from.source);
+    return new SegmentSession(segment, from, { rowInvariant: parts.every(isRowInvariant), bytes });
   }
 
   get isLoaded(): boolean {
-    return this.#session !== null;
+    return this.#loaded !== null;
   }
 
   async load(): Promise<void> {
     try {
-      this.#session ??= await createSession(this.#segment, { ...this.#from, place: this.#place });
+      this.#loaded ??= await load(this.#segment, { ...this.#from, place: this.#place });
     } catch (cause) {
       throw cause instanceof BlockllmError ? cause : cannotLoad(this.#segment, cause);
     }
   }
 
   async unload(): Promise<void> {
-    const session = this.#session;
-    this.#session = null;
-    await session?.release();
+    const loaded = this.#loaded;
+    this.#loaded = null;
+    loaded?.tables.close();
+    await loaded?.session.release();
   }
 
   async run(feeds: Record<string, Tensor>): Promise<Record<string, Tensor>> {
-    if (!this.#session) throw new Error(`Segment ${this.key} is run while it is not loaded`);
-    return await this.#session.run(feeds);
+    if (!this.#loaded) throw new Error(`Segment ${this.key} is run while it is not loaded`);
+    const { session, tables } = this.#loaded;
+    return await session.run(tables.feed(feeds, session.inputNames));
   }
 }
 
@@ -86,19 +103,26 @@ export function segmentKey({ parts, adapters }: Segment): string {
 }
 
 /** A part that nothing is done to loads as the file it is; a model made in memory finds its weights in the same folder. */
-async function createSession(
+async function load(
   segment: Segment,
   { source, threads, place }: SessionSource & { place: SessionPlace | null },
-): Promise<InferenceSession> {
+): Promise<Loaded> {
   const options = (within?: string): InferenceSession.SessionOptions =>
     place?.options(within) ?? runtimeOptions(threads, within);
   const { model: read, plain, folder } = await readSegment(segment, source);
-  const model = packProjections(read);
-  if (plain.length === 1 && model === plain[0] && segment.parts[0]!.cut === undefined) {
-    const path = source.blobs.path(segment.parts[0]!.graph);
-    return await InferenceSession.create(path, options());
+  const { model: lean, lifted } = liftTables(read);
+  const model = packProjections(lean);
+  const tables = TableRows.open(lifted);
+  try {
+    if (plain.length === 1 && model === plain[0] && segment.parts[0]!.cut === undefined) {
+      const path = source.blobs.path(segment.parts[0]!.graph);
+      return { session: await InferenceSession.create(path, options()), tables };
+    }
+    return { session: await openSession(model, { folder, threads, options: options(folder) }), tables };
+  } catch (error) {
+    tables.close();
+    throw error;
   }
-  return await openSession(model, { folder, threads, options: options(folder) });
 }
 
 export function cannotLoad(segment: Segment, cause: unknown): BlockllmError {

@@ -2,11 +2,13 @@ import { dirname } from "node:path";
 import { type InferenceSession, Tensor } from "onnxruntime-node";
 import type { CoreSpec, RotarySpec } from "../../blocks/block.ts";
 import type { BlockChain } from "../../chain/chain.ts";
+import { liftTables } from "../../chain/lift-tables.ts";
 import type { BlockSource } from "../../chain/resolve-chain.ts";
 import type { RotaryRows } from "../../chain/rotary-rows.ts";
 import type { SequenceCache } from "../kv/sequence-cache.ts";
 import { openSession } from "./rebuilt-weights.ts";
 import { soloGraph } from "./solo-graph.ts";
+import { TableRows } from "./table-rows.ts";
 
 /** One token of one sequence. */
 export interface SoloToken {
@@ -23,11 +25,17 @@ export interface SoloToken {
  */
 export class SoloSession {
   readonly #session: InferenceSession;
+  readonly #tables: TableRows;
   readonly #cores: readonly CoreSpec[];
   readonly #rotations: readonly RotarySpec[];
 
-  private constructor(session: InferenceSession, chain: BlockChain, rotations: readonly RotarySpec[]) {
+  private constructor(
+    { session, tables }: { session: InferenceSession; tables: TableRows },
+    chain: BlockChain,
+    rotations: readonly RotarySpec[],
+  ) {
     this.#session = session;
+    this.#tables = tables;
     this.#cores = chain.cores;
     this.#rotations = rotations;
   }
@@ -37,16 +45,17 @@ export class SoloSession {
     source: BlockSource,
     { threads, rotations }: { threads: number; rotations: readonly RotarySpec[] },
   ): Promise<SoloSession> {
-    const model = await soloGraph(chain, rotations, source);
+    const { model, lifted } = liftTables(await soloGraph(chain, rotations, source));
     const first = chain.steps.find((step) => step.kind === "part")!;
     const folder = dirname(source.blobs.path(first.part.graph));
-    return new SoloSession(await openSession(model, { folder, threads }), chain, rotations);
+    const session = await openSession(model, { folder, threads });
+    return new SoloSession({ session, tables: TableRows.open(lifted) }, chain, rotations);
   }
 
   /** Appends the token to the cache, which must have room; gives float32 logits [vocabulary]. */
   async run({ token, position, cache, rotaryRows }: SoloToken): Promise<Float32Array> {
     const feeds: Record<string, Tensor> = { ids: new Tensor("int64", BigInt64Array.of(BigInt(token)), [1, 1]) };
-    if (this.#session.inputNames.includes("positions"))
+    if (this.#session.inputNames.includes("positions") || this.#tables.take("positions"))
       feeds["positions"] = new Tensor("int64", BigInt64Array.of(BigInt(position)), [1, 1]);
     this.#rotations.forEach((rotary, index) => {
       const { cos, sin } = rotaryRows(rotary);
@@ -54,7 +63,7 @@ export class SoloSession {
       feeds[`sin.${index}`] = new Tensor("float32", sin, [1, 1, sin.length]);
     });
     this.#cores.forEach((core, layer) => this.#feedPast(feeds, { core, layer, position, cache }));
-    const outputs = await this.#session.run(feeds);
+    const outputs = await this.#session.run(this.#tables.feed(feeds, this.#session.inputNames));
     cache.layers.forEach((rows, layer) =>
       rows.write(
         position,
@@ -66,6 +75,7 @@ export class SoloSession {
   }
 
   async close(): Promise<void> {
+    this.#tables.close();
     await this.#session.release();
   }
 

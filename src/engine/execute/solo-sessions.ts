@@ -5,7 +5,7 @@ import { planChains } from "../../chain/plan.ts";
 import type { BlockSource } from "../../chain/resolve-chain.ts";
 import { freeBuffers } from "../../support/free-buffers.ts";
 import { reasonOf } from "../../support/reason.ts";
-import { sessionBytes } from "../memory/session-bytes.ts";
+import { segmentBytes } from "../memory/segment-bytes.ts";
 import type { Loadable } from "./executor.ts";
 import { runsSolo } from "./solo-graph.ts";
 import { SoloSession } from "./solo-session.ts";
@@ -28,7 +28,7 @@ export interface SoloOptions {
 export class SoloSessions {
   readonly #source: BlockSource;
   readonly #options: SoloOptions;
-  #loaded: { chain: BlockChain; session: SoloSession } | null = null;
+  #loaded: { chain: BlockChain; session: SoloSession; bytes: number } | null = null;
   #seen: { chain: BlockChain; tokens: number } | null = null;
 
   constructor(source: BlockSource, options: SoloOptions) {
@@ -63,8 +63,9 @@ export class SoloSessions {
     await this.close();
     const { threads, rotationsOf } = this.#options;
     try {
+      const bytes = await soloBytes(chain, this.#source);
       const session = await SoloSession.load(chain, this.#source, { threads, rotations: rotationsOf(chain) });
-      this.#loaded = { chain, session };
+      this.#loaded = { chain, session, bytes };
       freeBuffers();
     } catch (error) {
       // The chain runs without it: slower, and as right.
@@ -75,12 +76,12 @@ export class SoloSessions {
   /** The session there is, as something that may be unloaded; it is not loaded again by itself. */
   get loaded(): readonly Loadable[] {
     if (!this.#loaded) return [];
-    const { chain, session } = this.#loaded;
+    const { chain, session, bytes } = this.#loaded;
     const isLoaded = (): boolean => this.#loaded?.session === session;
     return [
       {
         key: `solo ${chain.key}`,
-        bytes: soloBytes(chain),
+        bytes,
         get isLoaded() {
           return isLoaded();
         },
@@ -103,7 +104,7 @@ export class SoloSessions {
   }
 }
 
-function soloBytes({ steps }: BlockChain): number {
+async function soloBytes({ steps }: BlockChain, source: BlockSource): Promise<number> {
   const parts = steps.flatMap((step) => (step.kind === "part" ? [step.part] : []));
-  return sessionBytes({ parts, adapters: [parts.map(({ factors }) => factors)] }, 1);
+  return await segmentBytes({ parts, adapters: [parts.map(({ factors }) => factors)] }, source);
 }

@@ -1,5 +1,6 @@
 import type { Chain } from "../../chain/chain.ts";
 import type { Plan } from "../../chain/plan.ts";
+import type { BlockSource } from "../../chain/resolve-chain.ts";
 import { describeModel } from "../describe-model.ts";
 import type { EngineConfig } from "../engine-config.ts";
 import type { Loadable } from "../execute/executor.ts";
@@ -7,7 +8,8 @@ import { opaqueBytes } from "../execute/opaque-executor.ts";
 import type { ScheduledModel } from "../sequence.ts";
 import { MemoryBudget } from "./memory-budget.ts";
 import { Residency } from "./residency.ts";
-import { sessionBytes } from "./session-bytes.ts";
+import { segmentBytes } from "./segment-bytes.ts";
+import { Workspace } from "./workspace.ts";
 
 export interface MemoryDivision {
   /** Of all segments, loaded or not. */
@@ -18,17 +20,19 @@ export interface MemoryDivision {
 }
 
 /** What an engine with this configuration would begin with. Error: memory_exceeded where a model alone does not fit. */
-export function divideMemory(chains: Chain[], plan: Plan, config: EngineConfig): MemoryDivision {
-  const segments = plan.segments.map((segment) =>
-    unloaded(`${segment.id}`, sessionBytes(segment, config.maxBatchTokens)),
+export async function divideMemory(
+  chains: Chain[],
+  plan: Plan,
+  { config, source }: { config: EngineConfig; source: BlockSource },
+): Promise<MemoryDivision> {
+  const segments = await Promise.all(
+    plan.segments.map(async (segment) => unloaded(`${segment.id}`, await segmentBytes(segment, source))),
   );
+  const workspace = new Workspace(plan.segments, config.maxBatchTokens);
   const needs = new Map<string, Loadable[]>();
   for (const { chain, walk } of plan.chains) {
     const used = new Set(walk.flatMap((step) => (step.kind === "segment" ? [step.segment] : [])));
-    needs.set(
-      chain.key,
-      [...used].map((id) => segments[id]!),
-    );
+    needs.set(chain.key, [...Array.from(used, (id) => segments[id]!), workspace]);
   }
   for (const chain of chains)
     if (chain.kind === "opaque") needs.set(chain.key, [unloaded(chain.key, opaqueBytes(chain, config.maxBatchTokens))]);

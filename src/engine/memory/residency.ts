@@ -146,11 +146,11 @@ export class Residency {
 
   /** How many will be loaded between steps. */
   get dueSegments(): number {
-    return [...this.#units.values()].filter(({ state }) => state === "due").length;
+    return this.#segments("due").length;
   }
 
   get hasDue(): boolean {
-    return this.#leaving.length > 0 || this.dueSegments > 0;
+    return this.#leaving.length > 0 || [...this.#units.values()].some(({ state }) => state === "due");
   }
 
   /** Unloads what was given up. Before anything is loaded or run in its place. */
@@ -173,6 +173,7 @@ export class Residency {
       return { failed: unit.models, error };
     }
     unit.state = "in";
+    if (unit.loadable.isSpace) return null;
     this.#loadedBytes += unit.loadable.bytes;
     countDuration(this.#loads, (performance.now() - started) / 1000);
     return null;
@@ -185,10 +186,9 @@ export class Residency {
   }
 
   get stats(): Record<"segments" | "loadedSegments" | "unloads", number> & { loads: Durations } {
-    const loadedSegments = [...this.#units.values()].filter(({ state }) => state === "in").length;
     return {
-      segments: this.#units.size,
-      loadedSegments,
+      segments: this.#segments("in", "due", "out").length,
+      loadedSegments: this.#segments("in").length,
       loads: structuredClone(this.#loads),
       unloads: this.#unloads,
     };
@@ -207,6 +207,10 @@ export class Residency {
       if (count !== (this.#holds.get(model) ?? 0))
         throw new Error(`${model} is held ${this.#holds.get(model) ?? 0} times by ${count} sequences`);
     }
+  }
+
+  #segments(...states: Unit["state"][]): readonly Unit[] {
+    return [...this.#units.values()].filter(({ loadable, state }) => !loadable.isSpace && states.includes(state));
   }
 
   #of(model: string): readonly Unit[] {

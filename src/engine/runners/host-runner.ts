@@ -35,7 +35,7 @@ export class HostRunner implements ChainRunner {
     const planned = planChains(refined.chains);
     const plan = await loadablePlan(planned, {
       cores: this.#cores,
-      known: this.#plan?.sessions.sessions ?? [],
+      known: this.#plan,
       from: { source: this.#source, ...this.#from(planned) },
     });
     return {
