@@ -1,7 +1,12 @@
 import { defineConfig } from "vitest/config";
 
 // Native sessions live in child processes: a crash of one takes one test file with it, not the run.
-const shared = { pool: "forks" as const, environment: "node" as const };
+const shared = {
+  pool: "forks" as const,
+  environment: "node" as const,
+  // As blockllm sets it for itself: ONNX Runtime reports to its makers otherwise.
+  env: { ORT_DISABLE_TELEMETRY: "1" },
+};
 
 export default defineConfig({
   test: {

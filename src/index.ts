@@ -1,4 +1,6 @@
 /** The library behind the command line. What is not named here is internal and may change with any version. */
+import "./support/no-telemetry.ts";
+
 export { openRepository } from "./store/open-repository.ts";
 export type { Repository } from "./store/repository.ts";
 export { type AddedModel, addModel, type AddModelOptions } from "./store/add-model.ts";

@@ -1,3 +1,4 @@
+import "../support/no-telemetry.ts";
 import { CommanderError } from "commander";
 import { BlockllmError } from "../support/errors.ts";
 import { createContext } from "./context.ts";

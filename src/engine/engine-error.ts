@@ -6,6 +6,16 @@ export function asEngineError(error: unknown): BlockllmError {
   return new BlockllmError("engine_failed", `The engine failed: ${reasonOf(error)}`, { cause: error });
 }
 
+/** Of a segment that could not be loaded. What would be a wrong path from a user is, here, a repository that lost blobs. */
+export function loadFailed(error: unknown): BlockllmError {
+  const known = asEngineError(error);
+  if (known.status >= 500) return known;
+  return new BlockllmError("blob_missing", "the model cannot be loaded: some of its blobs are not in the repository", {
+    hint: "`blockllm check` says which; have the server read the repository again.",
+    cause: error,
+  });
+}
+
 /** Of a request that has no token yet. */
 export function deadlineExceeded({ arrived, deadline }: { arrived: number; deadline: number }): BlockllmError {
   const allowed = Math.max(0, Math.round(deadline - arrived));

@@ -3,7 +3,7 @@ import { type Clock, systemClock } from "../support/clock.ts";
 import { BlockllmError } from "../support/errors.ts";
 import type { EngineConfig } from "./engine-config.ts";
 import { batchItem } from "./batch-item.ts";
-import { asEngineError, deadlineExceeded } from "./engine-error.ts";
+import { asEngineError, deadlineExceeded, loadFailed } from "./engine-error.ts";
 import type { Executor, Needs } from "./execute/executor.ts";
 import type { NextModels } from "./load-models.ts";
 import type { EndReason, EngineEvent, EngineRequest, SampledToken } from "./request.ts";
@@ -256,7 +256,7 @@ export class Engine {
 
   #endWithout({ failed, error }: { failed: ReadonlySet<string>; error: unknown }): void {
     for (const sequence of this.#scheduler.running)
-      if (failed.has(sequence.model.key)) this.#end(sequence, "error", asEngineError(error));
+      if (failed.has(sequence.model.key)) this.#end(sequence, "error", loadFailed(error));
   }
 
   #endOverdue(now: number): void {

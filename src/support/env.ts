@@ -32,6 +32,14 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
   };
 }
 
+/**
+ * ONNX Runtime from 1.30 on reports to its makers from Linux and macOS unless this is set before it is loaded
+ * (onnxruntime/core/platform/posix/telemetry.cc). What was set by hand stays.
+ */
+export function turnRuntimeTelemetryOff(): void {
+  process.env["ORT_DISABLE_TELEMETRY"] ??= "1";
+}
+
 function readSwitch(name: keyof typeof VARIABLES, value: string | undefined): boolean {
   if (value === undefined || value === "" || value === "0") return false;
   if (value === "1") return true;

@@ -92,6 +92,12 @@ export async function startServer(folder: string, ...options: string[]) {
 
 /** What the tests' own environment must not decide. */
 function cleanEnvironment(): NodeJS.ProcessEnv {
-  const { BLOCKLLM_REPO: _repository, BLOCKLLM_DEBUG: _debug, NODE_OPTIONS: _options, ...rest } = process.env;
+  const {
+    BLOCKLLM_REPO: _repository,
+    BLOCKLLM_DEBUG: _debug,
+    NODE_OPTIONS: _options,
+    ORT_DISABLE_TELEMETRY: _telemetry,
+    ...rest
+  } = process.env;
   return { ...rest, PATH: `${ROOT}/node_modules/.bin:${rest["PATH"]}` };
 }

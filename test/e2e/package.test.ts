@@ -1,8 +1,8 @@
 import { spawnSync } from "node:child_process";
-import { readdirSync, readFileSync, symlinkSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
-import { makeWorkplace, ROOT } from "./blockllm.ts";
+import { finish, makeWorkplace, ROOT, start } from "./blockllm.ts";
 
 const version = (JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { version: string }).version;
 
@@ -22,6 +22,20 @@ it("packs into something that runs, without sources, tests or fixtures", () => {
     stdout: `${version}\n`,
     stderr: "",
   });
+});
+
+it("leaves nothing in the folder for temporary files, where the runtime's telemetry would", async () => {
+  const folder = makeWorkplace();
+  const temporary = join(folder, "temporary");
+  mkdirSync(temporary);
+  const play = async (...command: string[]): Promise<void> => {
+    const { code, stderr } = await finish(start(folder, ["--quiet", ...command], { TMPDIR: temporary }));
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+  };
+  await play("split", "fixtures/desk/optimum/hr");
+  await play("verify", "hr");
+  await play("generate", "hr", "--prompt", "owner", "--max-tokens", "2");
+  expect(readdirSync(temporary)).toEqual([]);
 });
 
 it("says what to do when it is not built", () => {

@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync, utimesSync } from "node:fs";
 import { join } from "node:path";
 import OpenAI from "openai";
 import { afterAll, beforeAll, expect, it } from "vitest";
@@ -104,6 +104,25 @@ it("serves models as they come and go, when told to watch", async () => {
   await runJson(place, "split", "fixtures/desk/optimum/base");
   await expect.poll(names, PATIENT).toEqual(["base"]);
   expect(await watching.stop()).toMatchObject({ code: 0, stderr: "" });
+});
+
+it("goes on with models whose blobs nobody else needs any more, through rm and gc", async () => {
+  const place = makeWorkplace();
+  await runJson(place, "split", "fixtures/desk/optimum/base", "fixtures/desk/optimum/research");
+  const blobs = join(place, "blocks/blobs/sha256");
+  for (const name of readdirSync(blobs)) utimesSync(join(blobs, name), 1, 1);
+  const other = await startServer(place, "--memory", "17MB");
+  await runJson(place, "rm", "research");
+  expect(await runJson(place, "gc")).toMatchObject({ removed: [], young_blobs: expect.any(Number) });
+  const ask = async (model: string): Promise<number> => {
+    const body = JSON.stringify({ model, prompt: "owner", max_tokens: 2 });
+    return (await fetch(`${other.url}/v1/completions`, { method: "POST", body })).status;
+  };
+  // They take turns in memory: each is loaded from its blobs again.
+  for (const model of ["research", "base", "research", "base"]) expect(await ask(model)).toBe(200);
+  await runJson(place, "gc", "--grace", "0s");
+  for (const model of ["base", "research"]) expect(await ask(model)).toBe(model === "base" ? 200 : 500);
+  await other.stop();
 });
 
 it("drains when it is told to end, and loses nothing", async () => {

@@ -6,6 +6,7 @@ import type { EngineStats } from "../../engine/stats.ts";
 import { type RunningServer, startServer } from "../../server/server.ts";
 import { readTenants } from "../../server/tenants/tenants-file.ts";
 import { indexPath } from "../../store/index-file.ts";
+import { keepInUse } from "../../store/keep-in-use.ts";
 import { openRepository } from "../../store/open-repository.ts";
 import { createLog, type Log } from "../../support/log.ts";
 import { loadTextModels } from "../../text/load-text-model.ts";
@@ -185,10 +186,17 @@ async function serveUntilStopped(
   const log = createLog((line) => void (context.quiet || process.stderr.write(line)));
   const tenants = options.tenants === undefined ? null : await loadTenants(options.tenants, models);
   for (const warning of tenants?.warnings ?? []) context.progress.note(`warning: ${warning}`);
+  const onError = (error: unknown): void => log.error("blobs of the models could not be touched", error);
+  const inUse = keepInUse(repository, { onError });
+  await inUse.use(models);
   const server = await startServer({
     engine,
     texts: await loadTextModels(repository, documents),
-    changeModels: async (names) => changeModels(engine, context.repositoryPath, names),
+    changeModels: async (names) => {
+      const texts = await changeModels(engine, context.repositoryPath, names);
+      void inUse.use(engine.models.map(({ name }) => name)).catch(onError);
+      return texts;
+    },
     host: options.host ?? DEFAULT_HOST,
     port: options.port ?? DEFAULT_PORT,
     ...(tenants === null ? {} : { tenants: tenants.tenants }),
@@ -203,6 +211,7 @@ async function serveUntilStopped(
   if (!context.signal.aborted) await once(context.signal, "abort");
   stopListening();
   await reloading.stop();
+  inUse.stop();
   context.progress.start("finishing what is running");
   await server.close();
   context.progress.succeed("stopped");
