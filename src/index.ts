@@ -1,4 +1,5 @@
 /** The library behind the command line. What is not named here is internal and may change with any version. */
+// oxlint-disable-next-line import/no-unassigned-import -- it must come first
 import "./support/no-telemetry.ts";
 
 export { openRepository } from "./store/open-repository.ts";

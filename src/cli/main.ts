@@ -1,3 +1,4 @@
+// oxlint-disable-next-line import/no-unassigned-import -- it must come first
 import "../support/no-telemetry.ts";
 import { CommanderError } from "commander";
 import { BlockllmError } from "../support/errors.ts";

@@ -38,6 +38,8 @@ export function createApp(service: Service): Hono<RouteEnv> {
     context.set("requestId", `req_${service.newId()}`);
     await next();
     context.header("x-request-id", context.get("requestId"));
+    // A client that kept its connection would send the next request into a port that closes.
+    if (service.running.draining) context.header("connection", "close");
   });
   if (service.cors.length > 0) app.use("/v1/*", allowOrigins(service.cors));
 

@@ -81,6 +81,7 @@ test("while draining, running answers finish and new ones are refused", async ()
   const refused = await ask(server, HELLO);
   expect(refused.status).toBe(503);
   expect(refused.headers.get("retry-after")).toBe("1");
+  expect(refused.headers.get("connection")).toBe("close");
   expect((await json(refused)).error.code).toBe("server_draining");
   expect((await fetch(`${server.url}/healthz`)).status).toBe(503);
   engine.finishAll();
