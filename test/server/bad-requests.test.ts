@@ -50,6 +50,18 @@ test.each([
   },
   {
     path: CHAT,
+    body: { ...HELLO, messages: [{ role: "tool", tool_call_id: "1", content: "x" }] },
+    param: "messages[0].role",
+    message: /"tool": expected .*; tool calling is not supported/,
+  },
+  {
+    path: CHAT,
+    body: { ...HELLO, messages: [{ role: "assistant", content: "x", tool_calls: [{ id: "1" }] }] },
+    param: "messages[0].tool_calls",
+    message: /tool calling is not supported/,
+  },
+  {
+    path: CHAT,
     body: { ...HELLO, messages: [{ role: "user", content: [{ type: "image_url", image_url: {} }] }] },
     param: "messages[0].content",
     message: /other content is not supported/,
@@ -219,6 +231,13 @@ test("a model without a chat template sends people to plain prompts", async () =
     "the model has no chat template. Send the whole prompt to /v1/completions.",
   );
   expect((await json(post(CHAT, { ...HELLO, model: "bare" }))).error.code).toBe("tokenizer_missing");
+});
+
+test("an answer can be sent back with everything that the Python client writes out of it", async () => {
+  const { post } = testServer(() => saying("x"));
+  const nothing = { refusal: null, annotations: null, audio: null, function_call: null, tool_calls: null };
+  const answer = { role: "assistant", content: "hi", ...nothing };
+  expect((await post(CHAT, { ...HELLO, messages: [...HELLO.messages, answer, ...HELLO.messages] })).status).toBe(200);
 });
 
 test("a body over the limit is refused by what it announces and by what it sends", async () => {

@@ -52,13 +52,21 @@ const IGNORED_KEYS = {
   safety_identifier: IGNORED,
 };
 
+const NO_TOOLS = "tool calling is not supported";
+
 const message = z.strictObject({
-  role: z.enum(["system", "developer", "user", "assistant"]),
+  role: z.enum(["system", "developer", "user", "assistant"], {
+    error: `expected "system", "developer", "user" or "assistant"; ${NO_TOOLS}`,
+  }),
   content: messageContent,
   name: z.string().nullish(),
-  // What an answer carries when a client sends it back as it came.
+  // What an answer carries when a client sends it back as it came; the Python client writes out all that it knows.
   refusal: z.null().optional(),
   annotations: z.array(z.unknown()).nullish(),
+  audio: z.null({ error: "audio is not supported" }).optional(),
+  function_call: z.null({ error: NO_TOOLS }).optional(),
+  tool_calls: z.array(z.unknown()).max(0, { error: NO_TOOLS }).nullish(),
+  tool_call_id: z.null({ error: NO_TOOLS }).optional(),
 });
 
 export const chatRequest = z.strictObject({
