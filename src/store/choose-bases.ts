@@ -34,13 +34,16 @@ const MOST_BITS = 96;
 const MOST_CONSIDERED = 32;
 /** A base with two descendants along one line is, by distance alone, twice as far from all as the middle one. */
 const SPREAD = 2.5;
+/** Standard deviations by which a difference in weight has to differ from none to say which of two is the base. */
+const CLEAR = 3;
 
 /**
  * Which block could be kept as a difference to which. Blocks are grouped by layer, kind and shapes; the base of a group is
  * the one nearest to all others, since fine-tunes lie around what they were tuned from; what is not near it forms a group
  * of its own. Of two, each is as near to the other: then it is the one that is a base already, else the one of less
- * weight, since what training adds is hardly ever turned against what is there. Where several could be the base, it is
- * the one whose model is the base in most layers, so that the blocks of one model come from one base.
+ * weight, since what training adds is hardly ever turned against what is there, or, where that says nothing, the one that
+ * more models have. Where several could be the base, it is the one whose model is the base in most layers, so that the blocks of one model come
+ * from one base.
  */
 export async function chooseBases(
   repository: Repository,
@@ -114,18 +117,44 @@ function mostVoted(blocks: DistinctBlock[], votes: Map<string, number>): Distinc
   return blocks.reduce((best, block) => (votesOf(block) > votesOf(best) ? block : best));
 }
 
-/** By the models of both sides: how much heavier the first is, over all layers, so that one model is the base in each. */
-type PairWeights = Map<string, number>;
+/** By the models of both sides, over all layers, so that one model is the base in each. */
+type PairWeights = Map<string, PairWeight>;
+
+interface PairWeight {
+  /** ‖a‖² − ‖b‖²: −‖Δ‖² where b is a and what was trained, Δ. */
+  heavier: number;
+  /** Of `heavier` by how Δ happens to lie to a. */
+  variance: number;
+}
 
 async function comparePairs(blobs: BlobStore, groups: DistinctBlock[][]): Promise<PairWeights> {
   const weights: PairWeights = new Map();
   for (const [a, b, ...others] of groups.map(possibleBases)) {
     if (b === undefined || others.length > 0 || a!.isAdapted !== b.isAdapted) continue;
-    const heavier = squares(await sampleWeights(blobs, a!.document)) - squares(await sampleWeights(blobs, b.document));
-    weights.set(sides(a!, b), (weights.get(sides(a!, b)) ?? 0) + heavier);
-    weights.set(sides(b, a!), (weights.get(sides(b, a!)) ?? 0) - heavier);
+    const found = comparePair(await sampleWeights(blobs, a!.document), await sampleWeights(blobs, b.document));
+    for (const [key, sign] of [
+      [sides(a!, b), 1],
+      [sides(b, a!), -1],
+    ] as const) {
+      const { heavier, variance } = weights.get(key) ?? { heavier: 0, variance: 0 };
+      weights.set(key, { heavier: heavier + sign * found.heavier, variance: variance + found.variance });
+    }
   }
   return weights;
+}
+
+function comparePair(a: Float32Array[], b: Float32Array[]): PairWeight {
+  let [heavier, variance] = [0, 0];
+  for (const [at, values] of a.entries()) {
+    for (let i = 0; i < values.length; i++) {
+      const [x, y] = [values[i]!, b[at]![i]!];
+      const difference = x * x - y * y;
+      if (!Number.isFinite(difference)) continue;
+      heavier += difference;
+      variance += (2 * x * (x - y)) ** 2;
+    }
+  }
+  return { heavier, variance };
 }
 
 function possibleBases(group: DistinctBlock[]): DistinctBlock[] {
@@ -135,17 +164,14 @@ function possibleBases(group: DistinctBlock[]): DistinctBlock[] {
 
 function baseOfTwo(a: DistinctBlock, b: DistinctBlock, weights: PairWeights): DistinctBlock {
   if (a.isAdapted !== b.isAdapted) return a.isAdapted ? a : b;
-  return (weights.get(sides(a, b)) ?? 0) > 0 ? b : a;
+  const { heavier, variance } = weights.get(sides(a, b)) ?? { heavier: 0, variance: 0 };
+  const isClear = Math.abs(heavier) > CLEAR * Math.sqrt(variance);
+  if (!isClear && a.models.length !== b.models.length) return a.models.length > b.models.length ? a : b;
+  return heavier > 0 ? b : a;
 }
 
 function sides(a: DistinctBlock, b: DistinctBlock): string {
   return JSON.stringify([a.models, b.models]);
-}
-
-function squares(samples: Float32Array[]): number {
-  let sum = 0;
-  for (const values of samples) for (const value of values) if (Number.isFinite(value)) sum += value * value;
-  return sum;
 }
 
 /** Those whose distance to all others together is at most `SPREAD` times the least, nearest first. */
