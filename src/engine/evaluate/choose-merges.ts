@@ -12,6 +12,8 @@ export interface RankedMerge extends Merge {
   saved_bytes: number;
   /** How much of the budget it takes where it takes most. */
   share_of_budget: number;
+  /** Models whose numbers it changes. */
+  changed_models: number;
 }
 
 export interface MergeTrial {
@@ -28,7 +30,7 @@ export interface ChosenMerges {
   together_refused: Merge[];
 }
 
-/** Most bytes for the least of the budget first; each is tried on top of all accepted before, and taken back if it breaks. */
+/** Most bytes for the least of the budget of the fewest models first; each is tried on top of all accepted before, and taken back if it breaks. */
 export async function chooseMerges(ranked: readonly RankedMerge[], trial: MergeTrial): Promise<ChosenMerges> {
   const merges: Merge[] = [];
   const refused: Merge[] = [];
@@ -78,6 +80,7 @@ export function afterMerges(digest: Digest, merges: readonly Merge[]): Digest {
 }
 
 function byWorth(a: RankedMerge, b: RankedMerge): number {
-  const worth = ({ saved_bytes, share_of_budget }: RankedMerge): number => saved_bytes / (share_of_budget + 1e-3);
+  const worth = ({ saved_bytes, share_of_budget, changed_models }: RankedMerge): number =>
+    saved_bytes / (share_of_budget + 1e-3) / changed_models;
   return worth(b) - worth(a) || b.saved_bytes - a.saved_bytes || (a.block + a.by < b.block + b.by ? -1 : 1);
 }

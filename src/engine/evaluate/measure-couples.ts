@@ -55,7 +55,8 @@ export async function measureAlone(
     const saved_bytes = bytes([]) - bytes([merge]);
     if (saved_bytes <= 0) continue;
     const drift = await worstDrift(bench, merge, budget);
-    measured.push({ ...couple, saved_bytes, drift, share_of_budget: shareOfBudget(drift, budget) });
+    const changed_models = bench.changedBy([merge], merge).length;
+    measured.push({ ...couple, saved_bytes, drift, changed_models, share_of_budget: shareOfBudget(drift, budget) });
   }
   return measured;
 }

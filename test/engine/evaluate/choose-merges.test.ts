@@ -2,7 +2,13 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 
 import type { Digest } from "../../../src/blocks/block.ts";
-import { afterMerges, chooseMerges, confirmMerges, type Merge } from "../../../src/engine/evaluate/choose-merges.ts";
+import {
+  afterMerges,
+  chooseMerges,
+  confirmMerges,
+  type Merge,
+  type RankedMerge,
+} from "../../../src/engine/evaluate/choose-merges.ts";
 
 const digestOf = (block: number): Digest => `sha256:${String(block).padStart(64, "0")}`;
 
@@ -30,6 +36,7 @@ describe("chooseMerges", () => {
             by: digestOf(by),
             saved_bytes,
             share_of_budget: cost,
+            changed_models: 1 + (block % 3),
           }));
         const costOf = ({ block, by }: Merge): number =>
           ranked.find((one) => one.block === block && one.by === by)!.share_of_budget;
@@ -57,16 +64,30 @@ describe("chooseMerges", () => {
   it("takes most bytes for the least of the budget first", async () => {
     const [a, b, c] = blocks as [Digest, Digest, Digest];
     const ranked = [
-      { block: a, by: c, saved_bytes: 10, share_of_budget: 0.5 },
-      { block: b, by: c, saved_bytes: 10, share_of_budget: 0.1 },
+      { block: a, by: c, saved_bytes: 10, share_of_budget: 0.5, changed_models: 1 },
+      { block: b, by: c, saved_bytes: 10, share_of_budget: 0.1, changed_models: 1 },
     ];
-    const asked: string[] = [];
+    expect(await orderOf(ranked)).toEqual([b, a]);
+  });
+
+  it("has one model change rather than ten, whichever way costs a little less", async () => {
+    const [many, one] = blocks as [Digest, Digest];
+    const ranked = [
+      { block: many, by: one, saved_bytes: 10, share_of_budget: 0.1, changed_models: 10 },
+      { block: one, by: many, saved_bytes: 10, share_of_budget: 0.11, changed_models: 1 },
+    ];
+    expect(await orderOf(ranked)).toEqual([one]);
+  });
+
+  /** The blocks that were tried to be replaced, in that order, where every merge holds. */
+  async function orderOf(ranked: RankedMerge[]): Promise<Digest[]> {
+    const asked: Digest[] = [];
     await chooseMerges(ranked, {
       bytes: (merges) => 3 - merges.length,
       holds: async (_, { block }) => await Promise.resolve(asked.push(block) > 0),
     });
-    expect(asked).toEqual([b, a]);
-  });
+    return asked;
+  }
 });
 
 describe("afterMerges", () => {
