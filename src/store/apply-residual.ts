@@ -2,6 +2,7 @@ import type { BlockDocument, Digest, TensorEntry } from "../blocks/block.ts";
 import { chooseBases } from "./choose-bases.ts";
 import { MEDIA_TYPES } from "./descriptor.ts";
 import type { DifferenceOptions } from "./find-differences.ts";
+import { MOST_TENSOR_BYTES } from "./measure-difference.ts";
 import type { ModelSwap, Repository, StoredModel } from "./repository.ts";
 import { encodeResidual } from "./residual.ts";
 import { blockTensors } from "./sketch-blocks.ts";
@@ -12,9 +13,6 @@ type Options = Pick<DifferenceOptions, "signal" | "onProgress" | "onCompare">;
 
 /** A residual that saves less is not worth decoding on every load. */
 const LEAST_SAVING = 0.1;
-/** Tensor, base and residual are in memory together, and Node reads no file of 2 GiB at once. */
-const MOST_BYTES = 2 ** 30;
-
 /**
  * The `wanted` models with every tensor kept as the lossless difference to another that is worth it; the differences are
  * stored, names still stand for the old manifests. Bases come from `all` models. What a model that is not wanted needs
@@ -90,11 +88,14 @@ class ResidualEncoder {
     this.#whole = new Set(whole);
   }
 
-  /** Stores the tensor's difference where it is small and the tensor need not stay whole. */
+  /**
+   * Stores the tensor's difference where it is small and the tensor need not stay whole. Tensor, base and residual are in
+   * memory together, and Node reads no file of 2 GiB at once.
+   */
   async encode(tensor: TensorEntry, nearest: TensorEntry): Promise<void> {
     const { blobs } = this.#repository;
     const base = (this.made.get(nearest.digest) ?? this.#known.get(nearest.digest))?.base ?? nearest.digest;
-    if (base === tensor.digest || tensor.bytes > MOST_BYTES || nearest.bytes !== tensor.bytes) return;
+    if (base === tensor.digest || tensor.bytes > MOST_TENSOR_BYTES || nearest.bytes !== tensor.bytes) return;
     if (this.made.has(tensor.digest) || this.#known.has(tensor.digest) || this.#whole.has(tensor.digest)) return;
     if (!(await blobs.has(base))) return;
     const pair = { base: await blobs.read(base), exact: await blobs.read(tensor.digest), dtype: tensor.dtype };

@@ -1,7 +1,14 @@
+import type { TensorEntry } from "../blocks/block.ts";
 import { MatrixProducts } from "../fingerprint/matrix-products.ts";
 import { blockProjections, functionOf } from "./block-graphs.ts";
 import { type Candidate, chooseBases } from "./choose-bases.ts";
-import { type BlockDifference, isFactored, measureDifference, type TensorDifference } from "./measure-difference.ts";
+import {
+  type BlockDifference,
+  isFactored,
+  measureDifference,
+  MOST_TENSOR_BYTES,
+  type TensorDifference,
+} from "./measure-difference.ts";
 import type { Repository, StoredModel } from "./repository.ts";
 import type { SketchOptions } from "./sketch-blocks.ts";
 import { findZstd } from "./zstd.ts";
@@ -12,6 +19,10 @@ export interface DifferenceOptions extends SketchOptions {
   tiers: readonly DifferenceTier[];
   /** Only blocks that this says yes to are compared with their bases. */
   isWanted?: (candidate: Candidate) => boolean;
+  /** Of a tensor that is looked into for a rank or a residual; default `MOST_TENSOR_BYTES`. */
+  mostTensorBytes?: number;
+  /** A tensor that differs from its base's and is larger. */
+  onTooLarge?: (candidate: Candidate, tensor: TensorEntry) => void;
   /** Before a block is compared with its base, which reads both. */
   onCompare?: SketchOptions["onProgress"];
 }
@@ -32,7 +43,7 @@ const LEAST_FACTORED = 0.5;
 export async function* findDifferences(
   repository: Repository,
   models: StoredModel[],
-  { tiers, isWanted = () => true, ...options }: DifferenceOptions,
+  { tiers, isWanted = () => true, mostTensorBytes: mostBytes = MOST_TENSOR_BYTES, ...options }: DifferenceOptions,
 ): AsyncGenerator<FoundDifference> {
   const zstd = tiers.includes("residual") ? findZstd() : null;
   if (!tiers.includes("lowrank") && zstd === null) return;
@@ -43,8 +54,10 @@ export async function* findDifferences(
     for (const [at, candidate] of candidates.entries()) {
       options.onCompare?.({ blocks: at, totalBlocks: candidates.length });
       const projections = products === null ? [] : await adaptableWeights(repository, candidate);
-      const instruments = { products, projections, zstd, ...(signal ? { signal } : {}) };
+      const instruments = { products, projections, zstd, mostBytes, ...(signal ? { signal } : {}) };
       const difference = await measureDifference(repository.blobs, candidate, instruments);
+      for (const { tensor } of difference.tensors)
+        if (tensor.bytes > mostBytes) options.onTooLarge?.(candidate, tensor);
       const tier = tierOf(difference);
       if (tier !== null) yield { candidate, difference, tier };
     }

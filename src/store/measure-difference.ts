@@ -54,16 +54,18 @@ export interface Instruments {
   projections: readonly (Projection | null)[];
   /** null: do not encode residuals. */
   zstd: Zstd | null;
+  /** Of a tensor that is looked into; default `MOST_TENSOR_BYTES`. */
+  mostBytes?: number | undefined;
 }
 
 /** Larger ones (an embedding of a large model) are compared in a stream: as float32 they would take several GiB at once. */
-const MOST_BYTES = 2 ** 30;
+export const MOST_TENSOR_BYTES = 2 ** 30;
 
 /** Measures a candidate tensor by tensor; one pair of tensors is in memory at a time. Changes nothing. */
 export async function measureDifference(
   blobs: BlobStore,
   { base, block }: { base: Pick<DistinctBlock, "document">; block: Pick<DistinctBlock, "document"> },
-  { products, projections, zstd, signal }: Instruments & { signal?: AbortSignal },
+  { products, projections, zstd, mostBytes = MOST_TENSOR_BYTES, signal }: Instruments & { signal?: AbortSignal },
 ): Promise<BlockDifference> {
   const all = new WeightDistance();
   const tensors: TensorDifference[] = [];
@@ -71,7 +73,7 @@ export async function measureDifference(
   for (const [at, tensor] of blockTensors(block.document).entries()) {
     signal?.throwIfAborted();
     const baseTensor = baseTensors[at]!;
-    if (tensor.bytes > MOST_BYTES) {
+    if (tensor.bytes > mostBytes) {
       const distance = await compareTensors(blobs, { a: baseTensor, b: tensor }, signal);
       all.addAll(distance);
       if (baseTensor.digest !== tensor.digest) tensors.push({ ...describe(tensor, at, distance), ...UNMEASURED });

@@ -19,6 +19,16 @@ import { findZstd, ZSTD_MISSING } from "./zstd.ts";
 export interface DifferenceReport {
   tiers: Record<DifferenceTier, DifferenceTotals>;
   pairs: DifferentPair[];
+  too_large: LargeTensor[];
+}
+
+/** A tensor that differs from its base's and is too large for a rank or a residual to be looked for. */
+export interface LargeTensor {
+  model: string;
+  kind: BlockKind;
+  layer: number | null;
+  name: string;
+  bytes: number;
 }
 
 export interface DifferenceTotals {
@@ -66,6 +76,7 @@ export interface TieredReport extends Omit<SharingReport, "pairs" | "tiers"> {
   /** What was done. */
   done: Record<DifferenceTier, Tier>;
   pairs: (Pair | DifferentPair)[];
+  too_large: LargeTensor[];
   /** Bytes of all models together if every block of the tiers were kept as its difference. */
   reachable_bytes: number;
   /** logical / reachable. */
@@ -97,6 +108,7 @@ export async function reportTiers(
     },
     done: { lowrank: sharing.tiers.lowrank, residual: sharing.tiers.residual },
     pairs: [...sharing.pairs, ...differences.pairs],
+    too_large: differences.too_large,
     reachable_bytes: reachable,
     reachable_ratio: reachable === 0 ? 1 : sharing.logical_bytes / reachable,
   };
@@ -113,7 +125,11 @@ async function reportDifferences(
   };
   if (options.tiers.includes("residual") && findZstd() === null) totals.residual.unavailable = ZSTD_MISSING;
   const found: FoundDifference[] = [];
-  for await (const one of findDifferences(repository, models, options)) found.push(withoutFactors(one));
+  const tooLarge: LargeTensor[] = [];
+  const onTooLarge: DifferenceOptions["onTooLarge"] = ({ block: { models: owners, kind, layer } }, { name, bytes }) =>
+    tooLarge.push({ model: owners[0]!, kind, layer, name, bytes });
+  for await (const one of findDifferences(repository, models, { ...options, onTooLarge }))
+    found.push(withoutFactors(one));
 
   const residuals = await repository.residuals();
   const kept = await keptTensors(repository, models, new Set(found.map(({ candidate }) => candidate.block.digest)));
@@ -127,7 +143,7 @@ async function reportDifferences(
     totals[tier].saved_bytes += saved;
     return describePair(candidate, difference, { tier, saved_bytes: saved });
   });
-  return { tiers: totals, pairs: pairs.toSorted(byPlace) };
+  return { tiers: totals, pairs: pairs.toSorted(byPlace), too_large: tooLarge };
 }
 
 function together(applied: Tier, possible: DifferenceTotals): DifferenceTotals {

@@ -141,6 +141,17 @@ describe("reportTiers", () => {
     expect(head).toMatchObject({ tier: "lowrank", rank: 4, saved_bytes: -4 * 4 * (VOCABULARY + HIDDEN) });
   });
 
+  it("says which tensors were too large to be looked into, and keeps them as they are", async () => {
+    const table = 4 * VOCABULARY * HIDDEN;
+    const options = { tiers: ["lowrank", "residual"] as const, mostTensorBytes: table - 1 };
+    const { too_large, pairs } = await reportTiers(repository, ["base", "research"], options);
+    expect(too_large.map(({ model, kind, bytes }) => ({ model, kind, bytes }))).toEqual(
+      expect.arrayContaining([{ model: "research", kind: "embedding", bytes: table }]),
+    );
+    expect(pairs.some(({ kind, tier }) => kind === "embedding" && tier !== "exact")).toBe(false);
+    expect((await reportTiers(repository, ["base", "legal"], { tiers: ["lowrank"] })).too_large).toEqual([]);
+  });
+
   it("stops when it is told to", async () => {
     await expect(
       reportTiers(repository, ["base", "legal"], {

@@ -1,5 +1,5 @@
 import type { DifferenceTier } from "../../store/find-differences.ts";
-import type { DifferentPair, TieredReport } from "../../store/sharing-tiers.ts";
+import type { DifferentPair, LargeTensor, TieredReport } from "../../store/sharing-tiers.ts";
 import type { Dedupe } from "../commands/dedupe.ts";
 import { formatBytes, formatCount, formatNumber, formatPercent } from "./format.ts";
 import { renderTable } from "./table.ts";
@@ -9,8 +9,12 @@ const NAMES: Record<DifferenceTier, string> = { lowrank: "low rank", residual: "
 /** Lines below the sharing report; none where no block is a difference to another. */
 export function printTiers(report: Omit<TieredReport, "pairs"> & Pick<Dedupe, "pairs">): string[] {
   const { lowrank, residual } = report.tiers;
-  const notes =
-    residual.unavailable === undefined ? [] : ["", `lossless residuals were not measured: ${residual.unavailable}`];
+  const notes = [
+    ...(residual.unavailable === undefined
+      ? []
+      : ["", `lossless residuals were not measured: ${residual.unavailable}`]),
+    ...(report.too_large.length === 0 ? [] : ["", ...report.too_large.map(describeLarge)]),
+  ];
   const pairs = report.pairs.filter((pair) => "tensors" in pair);
   if (pairs.length === 0) return notes;
   return [
@@ -27,6 +31,11 @@ export function printTiers(report: Omit<TieredReport, "pairs"> & Pick<Dedupe, "p
       `ratio ${report.reachable_ratio.toFixed(2)}; nothing has been rewritten`,
     ...notes,
   ];
+}
+
+function describeLarge({ model, kind, layer, name, bytes }: LargeTensor): string {
+  const place = layer === null ? kind : `${kind} ${layer}`;
+  return `${name} of ${model}'s ${place} was compared, but not looked into for a rank or a residual: ${formatBytes(bytes)} are too many`;
 }
 
 /** One row per couple of models and tier: every block of an adapter has the same rank. */

@@ -48,6 +48,7 @@ export function dedupeValue(models: Record<string, string>, more: Partial<Dedupe
     },
     done: { lowrank: none, residual: none },
     pairs: [],
+    too_large: [],
     first_divergence: names.flatMap((a, at) =>
       names.slice(at + 1).map((b) => {
         const place = Array.from(models[a]!).findIndex((letter, i) => letter !== models[b]![i]);
