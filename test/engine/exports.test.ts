@@ -208,7 +208,7 @@ it("where the rows of a call share a scale, the last logits are those of the who
 describe.each(Object.entries(CUT))("%s", (path, expected) => {
   it("is cut into embedding, attention and MLP of each layer, and head", () => {
     const { document } = split.models.get(path)!;
-    const { parallel = false, tolerance: _, ...fields } = expected;
+    const { parallel = false, tolerance: _tolerance, ...fields } = expected;
     const { exporter, family, precision, layers, contextLength, opaque } = document;
     expect({ exporter, family, precision, layers, contextLength, tokenizer: hasTokenizer(path) }).toEqual(fields);
     expect(opaque).toBe(false);
