@@ -71,7 +71,9 @@ export function normOf(lifter: Lifter, node: GraphNode, normalisation: Normalisa
 function normRows(lifter: Lifter, node: GraphNode, { x, weight, bias, kind, epsilon, addsUp }: Normalisation): Form {
   const size = x.dims.at(-1)!;
   const view = rowsOf(lifter.program, x, node);
-  const weights = { weight: vector(weight, size), ...(bias === null ? {} : { bias: vector(bias, size) }) };
+  // Some exporters write the bias that a network has not, as zeros.
+  const shifts = bias !== null && bias.read().some((each) => each !== 0);
+  const weights = { weight: vector(weight, size), ...(shifts ? { bias: vector(bias, size) } : {}) };
   const id = lifter.program.add({
     op: "norm",
     inputs: [view.node],

@@ -1,4 +1,4 @@
-import { foldActivation } from "./fold-activation.ts";
+import { foldGelu, foldSilu } from "./fold-activation.ts";
 import { foldAdapter } from "./fold-adapter.ts";
 import { foldNorm } from "./fold-norm.ts";
 import { foldRouting } from "./fold-routing.ts";
@@ -19,11 +19,13 @@ export interface Simplified {
 export function simplify(program: RowProgram, outputs: number[]): Simplified {
   const result = new RowProgram();
   const ids = new Map<number, number>();
+  const rounds = roundsTo8Bits(program);
   const rebuild = (id: number): number => {
     const done = ids.get(id);
     if (done !== undefined) return done;
     const node = program.node(id);
-    const made = addSimplified(result, { ...node, inputs: node.inputs.map(rebuild) });
+    const inputs = node.inputs.map(rebuild);
+    const made = (rounds ? null : foldGelu(result, { ...node, inputs })) ?? addSimplified(result, { ...node, inputs });
     ids.set(id, made);
     return made;
   };
@@ -45,18 +47,37 @@ function reachable(program: RowProgram, outputs: number[]): Set<number> {
   return seen;
 }
 
+/**
+ * Then a GELU stays as the file has it: ONNX Runtime makes one operator of some spellings and not of others, and a
+ * difference in the last bit moves such a rounding by a whole step.
+ */
+function roundsTo8Bits({ nodes }: RowProgram): boolean {
+  return nodes.some(({ attributes }) => attributes.dynamic === true || attributes.accuracyLevel === 4);
+}
+
 function addSimplified(program: RowProgram, node: RowNode): number {
+  const x = node.inputs[0]!;
+  const { function: name, value } = node.attributes;
+  if (node.op === "scalar" && name === "Pow" && value === 2)
+    return program.add({ ...node, op: "binary", inputs: [x, x], attributes: { function: "Mul" } });
+  if (node.op === "embed" && (node.attributes.offset ?? 0) > 0) return fromFirstPosition(program, node);
   if (node.op === "columns") return takeColumns(program, node.inputs[0]!, node.attributes.columns!);
   if (node.op === "norm" && node.attributes.addsUp === true) {
     const { addsUp: _, ...attributes } = node.attributes;
     return program.add({ ...node, attributes });
   }
   const folded =
-    foldNorm(program, node) ??
-    foldActivation(program, node) ??
-    foldAdapter(program, node) ??
-    foldRouting(program, node);
+    foldNorm(program, node) ?? foldSilu(program, node) ?? foldAdapter(program, node) ?? foldRouting(program, node);
   return folded ?? program.add(node);
+}
+
+/** A table of positions without the rows before the first position, which no token reaches. */
+function fromFirstPosition(program: RowProgram, node: RowNode): number {
+  const { offset, ...attributes } = node.attributes;
+  const table = node.weights["table"]!;
+  const rows = Array.from({ length: table.dims[0]! - offset! }, (_, row) => row + offset!);
+  const weights = { table: takeFromWeight(table, "first", rows) };
+  return program.add({ ...node, attributes: { ...attributes, offset: 0 }, weights });
 }
 
 /** Columns of a node, taken as early as the node's meaning allows: from a projection's weight, at best. */

@@ -63,11 +63,24 @@ describe("activations written out", () => {
     return scalar(unary(scalar(cubic, "Mul", Math.sqrt(2 / Math.PI)), "Tanh"), "Add", 1);
   };
 
+  const cubed = ({ x, unary, scalar, binary }: Rows): number => {
+    const cubic = binary(x, "Add", scalar(binary(binary(x, "Mul", x), "Mul", x), "Mul", 0.044715));
+    return scalar(unary(scalar(cubic, "Mul", Math.sqrt(2 / Math.PI)), "Tanh"), "Add", 1);
+  };
+  const bloom = ({ x, unary, scalar, binary }: Rows, factor: number): number => {
+    const series = scalar(binary(scalar(x, "Mul", factor), "Mul", x), "Add", 1);
+    const angle = binary(scalar(x, "Mul", Math.sqrt(2 / Math.PI)), "Mul", series);
+    return binary(scalar(unary(angle, "Tanh"), "Add", 1), "Mul", scalar(x, "Mul", 0.5));
+  };
+
   it.each<[string, string, (rows: Rows) => number]>([
     ["½·(x·(1 + erf))", "Gelu", (rows) => rows.scalar(rows.binary(rows.x, "Mul", erf(rows)), "Mul", 0.5)],
     ["(½·x)·(1 + erf)", "Gelu", (rows) => rows.binary(rows.scalar(rows.x, "Mul", 0.5), "Mul", erf(rows))],
     ["(1 + tanh)·(½·x)", "GeluTanh", (rows) => rows.binary(tanh(rows), "Mul", rows.scalar(rows.x, "Mul", 0.5))],
     ["½·(x·(1 + tanh))", "GeluTanh", (rows) => rows.scalar(rows.binary(rows.x, "Mul", tanh(rows)), "Mul", 0.5)],
+    ["x·(½·(1 + erf))", "Gelu", (rows) => rows.binary(rows.x, "Mul", rows.scalar(erf(rows), "Mul", 0.5))],
+    ["(x·(1 + tanh))·½, x·x·x", "GeluTanh", (rows) => rows.scalar(rows.binary(rows.x, "Mul", cubed(rows)), "Mul", 0.5)],
+    ["(1 + tanh(√(2/π)·x·(1 + …·x·x)))·(½·x)", "GeluTanh", (rows) => bloom(rows, 0.044715)],
   ])("GELU: %s is %s", (_, name, build) => {
     const rows = new Rows();
     expect(rows.left(build(rows))).toEqual(["core", `unary ${name}`]);
@@ -83,6 +96,7 @@ describe("activations written out", () => {
       ({ x, scalar, unary, binary }) =>
         binary(scalar(x, "Mul", 0.5), "Mul", scalar(unary(scalar(x, "Mul", 0.5), "Erf"), "Add", 1)),
     ],
+    ["a GELU with another series", (rows) => bloom(rows, 0.05)],
     ["a GELU without its half", (rows) => rows.binary(rows.x, "Mul", erf(rows))],
     [
       "a GELU with another cubic",
@@ -99,6 +113,41 @@ describe("activations written out", () => {
     const rows = new Rows();
     const output = build(rows);
     expect(rows.left(output)).toHaveLength(rows.program.nodes.length);
+  });
+});
+
+it("a GELU stays as it is written where rows are rounded to 8 bits", () => {
+  const rows = new Rows();
+  const gate = rows.scalar(rows.unary(rows.scalar(rows.x, "Mul", Math.SQRT1_2), "Erf"), "Add", 1);
+  const gelu = rows.binary(rows.scalar(rows.x, "Mul", 0.5), "Mul", gate);
+  const weight = computedWeight(numbers(3, WIDTH * WIDTH), [WIDTH, WIDTH], "float32");
+  const product = rows.add("linear", [gelu], { dynamic: true, weights: { weight } });
+  expect(rows.left(product)).toEqual([
+    "core",
+    "scalar Mul",
+    "unary Erf",
+    "scalar Add",
+    "scalar Mul",
+    "binary Mul",
+    "linear weight",
+  ]);
+});
+
+it("a square is a product, however it is written", () => {
+  const rows = new Rows();
+  expect(rows.left(rows.scalar(rows.x, "Pow", 2))).toEqual(["core", "binary Mul"]);
+});
+
+it("a table of positions begins with the first that a token can have", () => {
+  const rows = new Rows();
+  const table = computedWeight(numbers(3, 10 * WIDTH), [10, WIDTH], "float32");
+  const positions = rows.add("embed", [], { width: WIDTH, offset: 2, weights: { table } });
+  const { program, ids } = simplify(rows.program, [positions]);
+  const { attributes, weights } = program.node(ids.get(positions)!);
+  expect(attributes.offset).toBe(0);
+  expect(weights["table"]).toMatchObject({
+    dims: [8, WIDTH],
+    take: { axis: "rows", ranges: [{ start: 2, length: 8 }] },
   });
 });
 
