@@ -1,5 +1,7 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { makeWorkplace, removeWorkplace, run, runError, runJson } from "./blockllm.ts";
+import { makeWorkplace, removeWorkplace, ROOT, run, runError, runJson } from "./blockllm.ts";
 
 interface Deduped {
   logical_bytes: number;
@@ -32,6 +34,33 @@ const dedupe = async (...more: string[]) => await runJson<Deduped>(folder, "dedu
 const generate = async () =>
   (await runJson<{ text: string }>(folder, "generate", "legal", "--prompt", PROMPT, "--max-tokens", "8")).text;
 const isSound = async () => expect((await runJson<{ problems: unknown[] }>(folder, "check")).problems).toEqual([]);
+
+describe("the value of dedupe --json", () => {
+  it("has the keys that docs/dedupe.md lists, and no others", async () => {
+    const [, section = ""] = readFileSync(join(ROOT, "docs/dedupe.md"), "utf8").split("## What `--json` has");
+    const rows = [...section.split("\n## ")[0]!.matchAll(/^\| (`.+?) \| (.+) \|$/gm)];
+    const named = (text: string) => [...text.matchAll(/`(\w+)`/g)].map(([, key]) => key!);
+    const documented = new Map(
+      rows.flatMap(([, keys, what]) => named(keys!).map((key) => [key, named(what!)] as const)),
+    );
+    const value = await dedupe("--fail-under", "1");
+    const notHere = ["equivalent", "applied", "undone", "exact_only"];
+    expect(Object.keys(value).toSorted()).toEqual(
+      [...documented.keys()].filter((key) => !notHere.includes(key)).toSorted(),
+    );
+    for (const [key, inner] of Object.entries(value))
+      for (const name of keysWithin(inner)) expect(documented.get(key), `${key}: ${name}`).toContain(name);
+  });
+});
+
+/** Of objects at any depth; what an adapter or a merge holds is described elsewhere. */
+function keysWithin(value: unknown): string[] {
+  if (Array.isArray(value)) return value.flatMap(keysWithin);
+  if (typeof value !== "object" || value === null) return [];
+  return Object.entries(value).flatMap(([key, inner]) =>
+    key === "adapter" || key === "replaces" ? [key] : [key, ...keysWithin(inner)],
+  );
+}
 
 describe("dedupe --apply", () => {
   it("keeps tensors as residuals: less disk, the same answers", async () => {
