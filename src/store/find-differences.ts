@@ -4,6 +4,7 @@ import { blockProjections, functionOf } from "./block-graphs.ts";
 import { type Candidate, chooseBases } from "./choose-bases.ts";
 import {
   type BlockDifference,
+  type Instruments,
   isFactored,
   measureDifference,
   MOST_TENSOR_BYTES,
@@ -53,8 +54,8 @@ export async function* findDifferences(
     const { signal } = options;
     for (const [at, candidate] of candidates.entries()) {
       options.onCompare?.({ blocks: at, totalBlocks: candidates.length });
-      const projections = products === null ? [] : await adaptableWeights(repository, candidate);
-      const instruments = { products, projections, zstd, mostBytes, ...(signal ? { signal } : {}) };
+      const adaptable = products === null ? NOTHING : await adaptableWeights(repository, candidate);
+      const instruments = { products, ...adaptable, zstd, mostBytes, ...(signal ? { signal } : {}) };
       const difference = await measureDifference(repository.blobs, candidate, instruments);
       for (const { tensor } of difference.tensors)
         if (tensor.bytes > mostBytes) options.onTooLarge?.(candidate, tensor);
@@ -67,10 +68,15 @@ export async function* findDifferences(
 }
 
 /** None where base and block compute different functions of their weights: factors could not make up for that. */
-async function adaptableWeights({ blobs }: Repository, { base, block }: Candidate) {
-  if ((await functionOf(blobs, base.document)) !== (await functionOf(blobs, block.document))) return [];
-  return await blockProjections(blobs, base.document);
+async function adaptableWeights(
+  { blobs }: Repository,
+  { base, block }: Candidate,
+): Promise<Pick<Instruments, "projections" | "tables">> {
+  if ((await functionOf(blobs, base.document)) !== (await functionOf(blobs, block.document))) return NOTHING;
+  return { projections: await blockProjections(blobs, base.document), tables: block.kind === "embedding" };
 }
+
+const NOTHING: Pick<Instruments, "projections" | "tables"> = { projections: [] };
 
 /**
  * Low rank when most of what differs has one, to the last bit that rounding left. The rest, a changed norm or bias, is no

@@ -123,7 +123,8 @@ async function findRanks(
   try {
     for (const neighbour of sought) {
       const pair = { base: { document }, block: { document: await repository.readBlock(neighbour.digest) } };
-      const instruments = { products, projections, zstd: null, ...(signal ? { signal } : {}) };
+      const tables = document.kind === "embedding";
+      const instruments = { products, projections, tables, zstd: null, ...(signal ? { signal } : {}) };
       const { tensors } = await measureDifference(repository.blobs, pair, instruments);
       const found = tensors.flatMap(({ low_rank }) => low_rank ?? []);
       if (found.length < tensors.length) continue;

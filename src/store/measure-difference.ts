@@ -19,6 +19,8 @@ export interface TensorDifference {
   relative_delta: number;
   /** Place in `blockTensors`. */
   place: number;
+  /** Factors can be added to what it gives. A table that rows are picked from may have a rank, too. */
+  takesFactors: boolean;
   /** Factors in float32 that give the difference; null: it has no low rank, or none was looked for. */
   low_rank: MeasuredRank | null;
   /** Of the lossless difference, really encoded; null: not asked for. */
@@ -35,9 +37,9 @@ export interface MeasuredRank {
   right: Matrix;
 }
 
-/** Base and factors give the tensor back to rounding. */
-export function isFactored({ low_rank }: TensorDifference): boolean {
-  return low_rank?.error.is_rounding === true;
+/** Base and factors give what the tensor gives, to rounding. */
+export function isFactored({ takesFactors, low_rank }: TensorDifference): boolean {
+  return takesFactors && low_rank?.error.is_rounding === true;
 }
 
 export interface BlockDifference {
@@ -52,6 +54,8 @@ export interface Instruments {
   products: MatrixProducts | null;
   /** Which weights factors could be added to, in the order of `blockTensors`. */
   projections: readonly (Projection | null)[];
+  /** Look for the ranks of other matrices too, to say so. */
+  tables?: boolean;
   /** null: do not encode residuals. */
   zstd: Zstd | null;
   /** Of a tensor that is looked into; default `MOST_TENSOR_BYTES`. */
@@ -65,7 +69,14 @@ export const MOST_TENSOR_BYTES = 2 ** 30;
 export async function measureDifference(
   blobs: BlobStore,
   { base, block }: { base: Pick<DistinctBlock, "document">; block: Pick<DistinctBlock, "document"> },
-  { products, projections, zstd, mostBytes = MOST_TENSOR_BYTES, signal }: Instruments & { signal?: AbortSignal },
+  {
+    products,
+    projections,
+    tables = false,
+    zstd,
+    mostBytes = MOST_TENSOR_BYTES,
+    signal,
+  }: Instruments & { signal?: AbortSignal },
 ): Promise<BlockDifference> {
   const all = new WeightDistance();
   const tensors: TensorDifference[] = [];
@@ -89,8 +100,9 @@ export async function measureDifference(
     if (isSame) continue;
     tensors.push({
       ...describe(tensor, at, distance),
+      takesFactors: Boolean(projections[at]),
       low_rank:
-        products === null || !projections[at]
+        products === null || !(tables || projections[at])
           ? null
           : await lowRankOf(tensor, pair, { products, ...(signal ? { signal } : {}) }),
       residual_bytes:
@@ -100,7 +112,7 @@ export async function measureDifference(
   return { weight_cosine: all.cosine, relative_delta: all.relativeDelta, tensors };
 }
 
-const UNMEASURED = { low_rank: null, residual_bytes: null };
+const UNMEASURED = { takesFactors: false, low_rank: null, residual_bytes: null };
 
 function describe(tensor: TensorEntry, place: number, { cosine, relativeDelta }: WeightDistance) {
   return { name: tensor.name, tensor, place, weight_cosine: cosine, relative_delta: relativeDelta };

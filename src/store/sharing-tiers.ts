@@ -49,7 +49,7 @@ export interface DifferentPair {
   /** ‖b − a‖ / ‖a‖ over the block. */
   relative_delta: number;
   saved_bytes: number;
-  /** Low rank only: the largest of its tensors. */
+  /** Where all that differs has one, or, of tier low rank, most: the largest of its tensors. A table's is not applied. */
   rank?: number;
   /** Low rank only: base + factors against the exact weights; the largest of its tensors. */
   residual_error?: { max_abs: number; relative: number };
@@ -207,6 +207,7 @@ function describePair(
   { tier, saved_bytes }: { tier: DifferenceTier; saved_bytes: number },
 ): DifferentPair {
   const lowRanks = tensors.filter(isFactored).map(({ low_rank }) => low_rank!);
+  const ranks = tensors.flatMap(({ low_rank }) => (low_rank?.error.is_rounding === true ? [low_rank.rank] : []));
   const ratio = residualRatio(tensors);
   return {
     a: base.models[0]!,
@@ -217,8 +218,8 @@ function describePair(
     weight_cosine,
     relative_delta,
     saved_bytes,
+    ...((tier === "lowrank" || ranks.length === tensors.length) && { rank: Math.max(...ranks) }),
     ...(tier === "lowrank" && {
-      rank: Math.max(...lowRanks.map(({ rank }) => rank)),
       residual_error: {
         max_abs: Math.max(...lowRanks.map(({ error }) => error.max_abs)),
         relative: Math.max(...lowRanks.map(({ error }) => error.relative)),

@@ -136,7 +136,7 @@ describe("reportTiers", () => {
     const [embedding, head] = ["embedding", "head"].map(
       (kind) => pairs.find((pair) => pair.kind === kind && pair.tier !== "exact") as DifferentPair,
     );
-    expect(embedding).toMatchObject({ tier: "residual" });
+    expect(embedding).toMatchObject({ tier: "residual", rank: 4, tensors: [{ rank: 4 }] });
     expect(embedding!.saved_bytes).toBeGreaterThan(0);
     expect(head).toMatchObject({ tier: "lowrank", rank: 4, saved_bytes: -4 * 4 * (VOCABULARY + HIDDEN) });
   });

@@ -70,8 +70,10 @@ function printModelPairs(pairs: DifferentPair[]): string {
 function describeTier(row: DifferentPair[]): string {
   const [{ tier }] = row as [DifferentPair];
   const ratios = row.flatMap(({ residual_ratio }) => residual_ratio ?? []);
-  if (tier === "residual") return `${NAMES[tier]}, ratio ${spread(ratios)}`;
-  return `${NAMES[tier]} ${spread(row.map(({ rank }) => rank ?? 0))}`;
+  const ranks = row.flatMap(({ rank }) => rank ?? []);
+  if (tier === "lowrank") return `${NAMES[tier]} ${spread(ranks)}`;
+  const rank = ranks.length === row.length ? ` (a table by rank ${spread(ranks)})` : "";
+  return `${NAMES[tier]}, ratio ${spread(ratios)}${rank}`;
 }
 
 function spread(values: number[]): string {
