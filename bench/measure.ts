@@ -3,10 +3,15 @@ import { readFileSync } from "node:fs";
 import { availableParallelism, cpus, totalmem } from "node:os";
 
 /** Runs a script of this folder in a process of its own; its last line of output is the result as JSON. */
-export async function runAlone<Result>(script: string, input: object): Promise<Result> {
+export async function runAlone<Result>(
+  script: string,
+  input: object,
+  variables: Record<string, string> = {},
+): Promise<Result> {
   const path = new URL(script, import.meta.url).pathname;
   const child = spawn(process.execPath, [...process.execArgv, path, JSON.stringify(input)], {
     stdio: ["ignore", "pipe", "inherit"],
+    env: { ...process.env, ...variables },
   });
   let output = "";
   child.stdout.setEncoding("utf8").on("data", (text: string) => (output += text));

@@ -1,98 +1,90 @@
 /**
- * What models take in memory, by the rule that `--memory` counts with (src/engine/memory/session-bytes.ts) and measured;
- * how long segments take to load; what is left when they are unloaded.
+ * What models take in memory, counted and measured: each one that comes, all at work, those left when the others went, and the
+ * most while models take turns in a budget that does not hold them all.
  *
- *   npx tsx bench/memory.ts [--folder <where to write>] [--json]
+ *   npx tsx bench/memory.ts [--folder <where to write>] [--share 0.6] [--rounds 2] [--json]
  *
- * The sessions are the engine's, in this process. Every number of memory is PSS beyond what the process took before.
+ * Twice: with the allocator's settings that `blockllm` starts with (bin/blockllm.js), and without. Memory is PSS beyond what the
+ * process took before its engine.
  */
+import { readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import Table from "cli-table3";
 
-import { engineConfig } from "../src/engine/engine-config.ts";
-import { openModels } from "../src/engine/load-models.ts";
+import { applyTiers } from "../src/store/apply-tiers.ts";
 import { addModel } from "../src/store/add-model.ts";
 import { openRepository } from "../src/store/open-repository.ts";
 import { makeModels, type Tenant } from "./make-models.ts";
-import { machine, proportionalSetBytes } from "./measure.ts";
+import { machine, runAlone } from "./measure.ts";
+import type { Held, MemoryInput, MemoryResult } from "./memory-engine.ts";
 import { SMOLLM2_135M } from "./model-graph.ts";
 import { inWorkFolder } from "./work-folder.ts";
 
 const MB = 1e6;
-const PROMPT_ROWS = 256;
-const TENANTS: Tenant[] = ["base", "last-layers", "full"];
+const TENANTS: Tenant[] = ["base", "lora", "last-layers", "head", "full"];
 
 const { values } = parseArgs({
   options: {
     folder: { type: "string", default: tmpdir() },
+    share: { type: "string", default: "0.6" },
+    rounds: { type: "string", default: "2" },
     json: { type: "boolean", default: false },
   },
 });
 
-interface MemoryReport {
-  machine: ReturnType<typeof machine>;
-  segments: number;
-  counted: number;
-  loaded: number;
-  /** After every segment ran on a full batch: allocators keep what that took. */
-  used: number;
-  unloaded: number;
-  loadSeconds: number;
-  /** Of one segment: nobody is served meanwhile. */
-  longestLoadSeconds: number;
-}
-
-const report = await inWorkFolder(values.folder, measureMemory);
-if (values.json) console.log(JSON.stringify(report, null, 2));
-else print(report);
-
-async function measureMemory(folder: string): Promise<MemoryReport> {
+const report = await inWorkFolder(values.folder, async (folder) => {
   const models = await makeModels(join(folder, "models"), { shapes: SMOLLM2_135M, tenants: TENANTS });
-  const store = await openRepository(join(folder, "blocks"), { create: true });
+  const repository = join(folder, "blocks");
+  const store = await openRepository(repository, { create: true });
   for (const model of models) await addModel(store, model.folder);
-  const config = engineConfig({ maxBatchTokens: PROMPT_ROWS, prefillChunk: PROMPT_ROWS - 1 });
-  const opened = await openModels(store, "all", config);
-  const sessions = [...new Set([...opened.executor.needs.values()].flat())];
-  const before = proportionalSetBytes();
-  const seconds: number[] = [];
-  for (const session of sessions) {
-    const began = performance.now();
-    await session.load();
-    seconds.push((performance.now() - began) / 1000);
-  }
-  const loaded = proportionalSetBytes() - before;
-  for (const [sequence, { key }] of opened.models.entries()) {
-    opened.executor.open(sequence, { model: key, maxTokens: PROMPT_ROWS });
-    const tokens = Array.from({ length: PROMPT_ROWS }, (_, at) => (at * 31) % SMOLLM2_135M.vocabulary);
-    await opened.executor.execute([{ sequence, tokens, start: 0, logits: "last", stepwise: false }]);
-    opened.executor.release(sequence);
-  }
-  const used = proportionalSetBytes() - before;
-  for (const session of sessions) await session.unload();
-  return {
-    machine: machine(),
-    segments: sessions.length,
-    counted: sessions.reduce((sum, { bytes }) => sum + bytes, 0),
-    loaded,
-    used,
-    unloaded: proportionalSetBytes() - before,
-    loadSeconds: seconds.reduce((sum, one) => sum + one, 0),
-    longestLoadSeconds: Math.max(...seconds),
+  await applyTiers(store, undefined, { tiers: ["lowrank"], keepOriginals: true });
+  const input: MemoryInput = {
+    repository,
+    models: models.map(({ name }) => name),
+    share: Number(values.share),
+    rounds: Number(values.rounds),
   };
+  const asStarted = await runAlone<MemoryResult>("memory-engine.ts", input, settingsOfTheCommand());
+  const plain = await runAlone<MemoryResult>("memory-engine.ts", input);
+  return { machine: machine(), asStarted, plain };
+});
+if (values.json) console.log(JSON.stringify(report, null, 2));
+else print(report.asStarted, report.plain);
+
+function settingsOfTheCommand(): Record<string, string> {
+  const [firstLine] = readFileSync(new URL("../bin/blockllm.js", import.meta.url), "utf8").split("\n");
+  return Object.fromEntries(firstLine!.split(" ").flatMap((word) => (word.includes("=") ? [word.split("=")] : [])));
 }
 
-function print(measured: MemoryReport): void {
-  const { segments, counted, loaded, used, unloaded, loadSeconds, longestLoadSeconds } = measured;
-  const megabytes = (bytes: number): string => (bytes / MB).toFixed(0);
-  const table = new Table({ head: ["", "MB"], style: { head: [], border: [] }, colAligns: ["left", "right"] });
-  table.push(["counted by --memory", megabytes(counted)]);
-  table.push(["loaded", megabytes(loaded)]);
-  table.push([`and used on ${PROMPT_ROWS} rows`, megabytes(used)]);
-  table.push(["unloaded again", megabytes(unloaded)]);
+function print(asStarted: MemoryResult, plain: MemoryResult): void {
+  const table = new Table({
+    head: ["MB", "counted", "PSS as `blockllm` starts", "PSS by plain `node`"],
+    style: { head: [], border: [] },
+    colAligns: ["left", "right", "right", "right"],
+  });
+  const row = (label: string, of: (result: MemoryResult) => Held): void => {
+    table.push([label, ...[of(asStarted).counted, of(asStarted).measured, of(plain).measured].map(megabytes)]);
+  };
+  const grown = ({ came }: MemoryResult, at: number): Held => ({
+    counted: came[at]!.counted - (came[at - 1]?.counted ?? 0),
+    measured: came[at]!.measured - (came[at - 1]?.measured ?? 0),
+  });
+  TENANTS.forEach((tenant, at) => row(`${at === 0 ? "" : "+ "}${tenant}`, (result) => grown(result, at)));
+  row("all, having answered", ({ used }) => used);
+  row("the base, the others gone", ({ left }) => left);
+  row(`the most in a budget of ${megabytes(asStarted.short.budget)}`, ({ short }) => ({
+    counted: short.budget,
+    measured: short.most,
+  }));
   console.log(table.toString());
+  const { loads, unloads } = asStarted.short;
   console.log(
-    `${segments} segments of ${TENANTS.length} models loaded in ${loadSeconds.toFixed(2)} s, the longest in ${longestLoadSeconds.toFixed(2)} s`,
+    `${loads} segments were loaded in that budget, ${unloads} unloaded; Node took ${megabytes(asStarted.process)} before`,
   );
+}
+
+function megabytes(bytes: number): string {
+  return (bytes / MB).toFixed(0);
 }

@@ -38,6 +38,19 @@ it("leaves nothing in the folder for temporary files, where the runtime's teleme
   expect(readdirSync(temporary)).toEqual([]);
 });
 
+it.skipIf(process.platform === "win32")("starts by its own name in memory that is given back", () => {
+  const folder = makeWorkplace();
+  symlinkSync(join(ROOT, "bin/blockllm.js"), join(folder, "blockllm"));
+  const tell = "data:text/javascript,console.error(process.env.MALLOC_MMAP_THRESHOLD_)";
+  const env = { PATH: process.env["PATH"], NODE_OPTIONS: `--import=${tell}` };
+  const { status, stdout, stderr } = spawnSync(join(folder, "blockllm"), ["--version"], { env });
+  expect({ status, stdout: String(stdout), stderr: String(stderr) }).toEqual({
+    status: 0,
+    stdout: `${version}\n`,
+    stderr: `${1024 ** 2}\n`,
+  });
+});
+
 it("says what to do when it is not built", () => {
   const folder = makeWorkplace();
   execute("cp", ["-r", join(ROOT, "bin"), join(ROOT, "package.json"), folder], ROOT);
