@@ -1,9 +1,13 @@
+import { engineConfig } from "../engine/engine-config.ts";
+
 /** Bounds on what one client can make the server hold or do, each with its reason. */
 export interface ServerLimits {
   /** Bytes of a request body: it is parsed and tokenised on the thread that serves everybody. */
   bodyBytes: number;
   /** Answers of one request, prompts × n: each is a sequence of the engine. */
   choices: number;
+  /** Requests that the engine lets wait: no request may need more places than there are. */
+  queuePlaces: number;
   /** Connections open at once; fewer where the process may open fewer files. One more is closed at once. */
   connections: number;
   /** Milliseconds in which a request's headers must come, and all of it. */
@@ -28,6 +32,7 @@ export interface ServerLimits {
 export const DEFAULT_LIMITS: ServerLimits = {
   bodyBytes: 4 * 1024 * 1024,
   choices: 64,
+  queuePlaces: engineConfig().maxQueue,
   connections: 8192,
   headersMs: 20_000,
   requestMs: 120_000,

@@ -24,7 +24,10 @@ test("a body of the limit is read", async () => {
 
 test("one that is too long is read to its end before it is refused: who is still sending would not see why", async () => {
   const { request, read } = sent(30, { "content-length": "3000" });
-  await expect(readBody(request, 1000)).rejects.toMatchObject({ code: "request_too_large", message: expect.stringContaining("3000 bytes") });
+  await expect(readBody(request, 1000)).rejects.toMatchObject({
+    code: "request_too_large",
+    message: expect.stringContaining("3000 bytes"),
+  });
   expect(read.pieces).toBe(30);
 });
 

@@ -200,6 +200,7 @@ async function serveUntilStopped(
     host: options.host ?? DEFAULT_HOST,
     port: options.port ?? DEFAULT_PORT,
     ...(tenants === null ? {} : { tenants: tenants.tenants }),
+    ...(options.maxQueue === undefined ? {} : { limits: { queuePlaces: options.maxQueue } }),
     ...(options.cors === undefined ? {} : { cors: options.cors }),
     log,
   });

@@ -27,7 +27,7 @@ export async function chatCompletions(context: Context<RouteEnv>, service: Servi
   const model = findModel(service.engine, fields.model, caller);
   context.set("model", model.name);
   const text = requireText(service.texts, model, "a chat");
-  requireChoices(fields.n ?? 1, 1, service.limits.choices);
+  requireChoices({ n: fields.n ?? 1, prompts: 1 }, service.limits, caller);
   const tokens = encodeChat(text, toMessages(fields), model.contextLength);
   const plans = planChoices(
     {

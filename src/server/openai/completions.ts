@@ -38,7 +38,7 @@ export async function completions(context: Context<RouteEnv>, service: Service):
   context.set("model", model.name);
   const text = textFor(fields, model, service.texts);
   const several = severalPrompts(fields.prompt);
-  requireChoices(fields.n ?? 1, several.length, service.limits.choices);
+  requireChoices({ n: fields.n ?? 1, prompts: several.length }, service.limits, caller);
   const prompts = toPrompts(several, { text, echo: fields.echo ?? false, tokenLimit: model.contextLength });
   const spec = {
     model,

@@ -2,6 +2,7 @@ import { randomInt } from "node:crypto";
 import type { EngineRequest, Sampling, ServedModel } from "../../engine/request.ts";
 import { BlockllmError } from "../../support/errors.ts";
 import type { TextModel } from "../../text/text-model.ts";
+import type { ServerLimits } from "../limits.ts";
 import type { ChoicePlan } from "../generation.ts";
 import type { Tenant } from "../tenants/tenant.ts";
 import type { Caller } from "../tenants/tenant-directory.ts";
@@ -23,11 +24,22 @@ export interface AnswerSpec {
 }
 
 /** Before any prompt is tokenised: a body has room for 400 000 of them. */
-export function requireChoices(n: number, prompts: number, limit: number): void {
+export function requireChoices(
+  { n, prompts }: { n: number; prompts: number },
+  limits: Pick<ServerLimits, "choices" | "queuePlaces">,
+  caller: Caller,
+): void {
   const count = prompts * n;
+  const limit = mostChoices(limits, caller);
   if (count <= limit) return;
   const asked = prompts === 1 ? `"n" is ${n}` : `${prompts} prompts with "n" ${n} make ${count} answers`;
   throw new InvalidRequest(`${asked}: at most ${limit} answers per request`, "n");
+}
+
+/** What would never find places enough in an empty queue (engine/waiting-room.ts) is not told to come back for ever. */
+function mostChoices({ choices, queuePlaces }: Pick<ServerLimits, "choices" | "queuePlaces">, caller: Caller): number {
+  const ofTenant = caller === null ? queuePlaces : (caller.limits.queued ?? Math.ceil(queuePlaces / 2));
+  return Math.min(choices, queuePlaces, ofTenant);
 }
 
 /** Every prompt n times, in the order of OpenAI's choice indices. */
