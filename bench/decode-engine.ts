@@ -3,10 +3,12 @@ import { startEngine, type EngineClient } from "../src/engine/engine-client.ts";
 import { processorMilliseconds, promptOf, type DecodeInput, type DecodeResult } from "./decode-sides.ts";
 import { ownInput, proportionalSetBytes } from "./measure.ts";
 
-/** Prompts do not all end in one step, so sequences that began early go on while the last ones are measured. */
-const SPARE_TOKENS = 24;
-
 const input = ownInput() as DecodeInput;
+/**
+ * Prompts do not all end in one step: sequences that began early go on while the last ones are measured, and have been given
+ * a token in each step that read the prompts of others. A step reads 512 tokens, less what decodes.
+ */
+const spareTokens = 24 + Math.ceil((input.models.length * input.sequencesEach * input.context) / 256);
 // Drafts would be measured as speed of the batch; bench/speculate.ts measures them.
 const engine = await startEngine({
   repository: input.repository,
@@ -26,7 +28,9 @@ const bytes = proportionalSetBytes();
 await engine.close();
 
 const started = latest(running.map(({ moments }) => moments[input.warmUp - 1]!));
-const ended = earliest(running.map(({ moments }) => moments[total - 1]!));
+const ended = latest(running.map(({ moments }) => moments[total - 1]!));
+if (running.some(({ moments }) => moments.length >= total + spareTokens && moments.at(-1)!.at < ended.at))
+  throw new Error("a sequence ended while others were measured");
 const measured = running.flatMap(({ moments }) => moments).filter(({ at }) => at > started.at && at <= ended.at).length;
 const result: DecodeResult = {
   tokensPerSecond: measured / ((ended.at - started.at) / 1000),
@@ -55,7 +59,7 @@ function generate(client: EngineClient, model: string, prompt: number[]): Runnin
   const request = client.submit({
     model,
     tokens: prompt,
-    maxTokens: total + SPARE_TOKENS,
+    maxTokens: total + spareTokens,
     sampling: { temperature: 0 },
     tenant: model,
     ignoreEnd: true,
@@ -77,8 +81,4 @@ function generate(client: EngineClient, model: string, prompt: number[]): Runnin
 
 function latest(moments: Moment[]): Moment {
   return moments.reduce((a, b) => (b.at > a.at ? b : a));
-}
-
-function earliest(moments: Moment[]): Moment {
-  return moments.reduce((a, b) => (b.at < a.at ? b : a));
 }
