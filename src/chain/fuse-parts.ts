@@ -1,10 +1,14 @@
 import type { Attribute, GraphNode, OnnxGraph, OnnxModel, TensorInfo, ValueInfo } from "../onnx/model.ts";
 
+/** Masks of adapters are compared, weights inside a graph are not. */
+const MOST_COMPARED_BYTES = 2 ** 14;
+
 /**
  * Several part graphs as one: what one gives feeds the later ones that take it (`hidden_out` as `hidden`), every other
  * input is one input of the whole, and each port leaves as the last part gives it (so the residual comes out beside q, k
- * and v), or only those that `leaves` names. A weight that several parts name is one initializer. Values keep their names
- * behind a prefix per part: "2.norm".
+ * and v), or only those that `leaves` names. A weight that several parts name is one initializer; so are equal constants,
+ * which lets the runtime compute once what parts compute from them alike. Values keep their names behind a prefix per
+ * part: "2.norm".
  */
 export function fuseParts(parts: readonly OnnxModel[], leaves: (port: string) => boolean = () => true): OnnxModel {
   const [first] = parts;
@@ -73,9 +77,11 @@ function addWeight(
   fused.initializers.set(fusedName, { ...tensor, name: fusedName });
 }
 
-/** Bytes of one file read as one type and shape; null where the bytes lie inside the graph. */
+/** Bytes of one file, or small ones inside the graph, read as one type and shape; null: nothing else is the same for sure. */
 function weightIdentity({ dtype, dims, data }: TensorInfo): string | null {
-  return data.kind === "file" ? [data.path, data.offset, data.length, dtype, ...dims].join(" ") : null;
+  if (data.kind === "file") return [data.path, data.offset, data.length, dtype, ...dims].join(" ");
+  if (data.kind !== "bytes" || data.bytes.length > MOST_COMPARED_BYTES) return null;
+  return [Buffer.from(data.bytes).toString("base64"), dtype, ...dims].join(" ");
 }
 
 function renameNode(node: GraphNode, names: Map<string, string>): GraphNode {

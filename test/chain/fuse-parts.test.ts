@@ -58,6 +58,25 @@ test("joins the stream, keeps the last hidden_out beside q and k, and names a sh
   expect(new Set(graph.nodes.map(({ name }) => name)).size).toBe(6);
 });
 
+test("equal constants of several parts become one, other weights inside a graph stay apart", () => {
+  const inside = (name: string, fill: number, dims: number[]): TensorInfo => {
+    const bytes = new Uint8Array(dims.reduce((product, dim) => product * dim, 4)).fill(fill);
+    return { name, dtype: "float32", dims, data: { kind: "bytes", bytes } };
+  };
+  const adding = (tensors: TensorInfo[]): OnnxModel => {
+    const nodes = tensors.map(({ name }, at) => node("Add", [at === 0 ? "hidden" : `x${at - 1}`, name], [`x${at}`]));
+    nodes.push(node("Identity", [`x${tensors.length - 1}`], ["hidden_out"]));
+    return part(["hidden"], ["hidden_out"], { nodes, weights: tensors });
+  };
+  const { graph } = fuseParts([
+    adding([inside("a", 1, [4]), inside("b", 1, [4]), inside("large", 1, [64, 128])]),
+    adding([inside("a", 2, [4]), inside("c", 1, [4]), inside("row", 1, [1, 4]), inside("large", 1, [64, 128])]),
+  ]);
+  expect([...graph.initializers.keys()]).toEqual(["0.a", "0.large", "1.a", "1.row", "1.large"]);
+  const added = graph.nodes.filter(({ opType }) => opType === "Add").map(({ inputs }) => inputs[1]);
+  expect(added).toEqual(["0.a", "0.a", "0.large", "1.a", "0.a", "1.row", "1.large"]);
+});
+
 test("bodies see the renamed values of the graph around them, but keep their own names", () => {
   const body = {
     name: "body",
