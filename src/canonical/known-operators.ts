@@ -74,6 +74,13 @@ const OPERATORS: Record<string, Operator> = {
       return out;
     });
   },
+  EyeLike: (node, [like]) => {
+    const [rows, columns] = like!.dims as [number, number];
+    const k = intAttribute(node, "k", 0);
+    return lazyKnown(like!.dims, "float", () =>
+      Float64Array.from({ length: rows * columns }, (_, i) => Number((i % columns) - Math.floor(i / columns) === k)),
+    );
+  },
   Trilu: (node, [data, diagonal]) => {
     const upper = intAttribute(node, "upper", 1) === 1;
     const k = diagonal === null || diagonal === undefined ? 0 : diagonal.read()[0]!;

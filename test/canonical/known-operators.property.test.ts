@@ -185,6 +185,15 @@ check(
 );
 
 check(
+  "EyeLike",
+  fc.tuple(fc.integer({ min: -3, max: 3 }), filled([3, 4], "float")).map(([k, like]) => ({
+    opType: "EyeLike",
+    inputs: [like],
+    attributes: { k: int(k) },
+  })),
+);
+
+check(
   "CumSum",
   fc.tuple(fc.integer({ min: -3, max: 2 }), fc.nat(1), filled([2, 3, 4], "int")).map(([axis, exclusive, data]) => ({
     opType: "CumSum",
