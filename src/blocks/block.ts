@@ -69,7 +69,7 @@ export interface OpaqueSpec {
   past: {
     input: string;
     output: string;
-    dtype: "float32" | "float16";
+    dtype: "float32" | "float16" | "int8" | "uint8";
     dims: (number | string | null)[];
     sequenceAxis: number;
   }[];

@@ -60,16 +60,18 @@ function pairPast(
   const output = outputs.find(({ name }) => wanted.includes(name));
   if (output === undefined) throw refused(input.name, `past input ${input.name} has no output that continues it`);
   const dims = [...(input.dims ?? [])];
-  if (input.dtype !== "float32" && input.dtype !== "float16")
-    throw refused(input.name, `a key-value cache of ${input.dtype}`);
+  const dtype = CACHE_TYPES.find((type) => type === input.dtype);
+  if (dtype === undefined) throw refused(input.name, `a key-value cache of ${input.dtype}`);
   const sequenceAxis = dims.length - 2;
   if (typeof dims.at(-3) !== "number" || (typeof dims.at(-1) !== "number" && hints.headSize === null))
     throw refused(input.name, "the size of its cache is given neither in the graph nor in a configuration file");
   if (typeof dims.at(-1) !== "number") dims[dims.length - 1] = hints.headSize;
   // [2, batch, heads, past, width] holds keys and values; the batch is 1.
   if (dims.length === 5) dims[1] = 1;
-  return { input: input.name, output: output.name, dtype: input.dtype, dims, sequenceAxis };
+  return { input: input.name, output: output.name, dtype, dims, sequenceAxis };
 }
+
+const CACHE_TYPES = ["float32", "float16", "int8", "uint8"] as const;
 
 export function refused(node: string, reason: string): BlockllmError {
   return new BlockllmError("model_unsupported", `${node}: ${reason}`, {

@@ -47,10 +47,15 @@ function roleOf(input: ValueInfo): Omit<InputRole, "name"> {
   if (/num_logits_to_keep/i.test(input.name)) return { role: "constant", value: 0 };
   if (/ids/i.test(input.name) && rank === 2) return { role: "ids" };
   if (floating && (rank === 4 || (rank === 5 && /past/i.test(input.name)))) return { role: "past" };
+  if (isQuantised(input) && rank === 4 && /past|cache/i.test(input.name)) return { role: "past" };
   if (floating && rank === 3 && /cache/i.test(input.name)) return { role: "past" };
   if (/write_ind/i.test(input.name)) return { role: "past length" };
   if (/nonpad_kv/i.test(input.name)) return { role: "total length" };
   throw new Unliftable(input.name, `graph input ${input.name} (${input.dtype}, rank ${rank}) has no known role`);
+}
+
+function isQuantised({ dtype }: ValueInfo): boolean {
+  return dtype === "int8" || dtype === "uint8";
 }
 
 /** The names under which exporters give back what this past input becomes. */
@@ -94,6 +99,8 @@ export function feedInputs(
     } else if (role === "constant") {
       const scalar = dims?.length === 0 ? [] : [1];
       values.set(name, known(scalar, byName.get(name)!.dtype === "bool" ? "bool" : "int", Float64Array.of(value!)));
+    } else if (isQuantised(byName.get(name)!)) {
+      throw new Unliftable(name, "a quantised key-value cache");
     } else {
       const full = pastDims(byName.get(name)!, { past, headSize: options.hints.headSize });
       values.set(name, wholeSource(-1 - pastInputs.length, full, probe));

@@ -74,7 +74,7 @@ const opaque = z.object({
     z.object({
       input: z.string(),
       output: z.string(),
-      dtype: z.enum(["float32", "float16"]),
+      dtype: z.enum(["float32", "float16", "int8", "uint8"]),
       dims: z.array(z.union([z.number(), z.string(), z.null()])),
       sequenceAxis: count,
     }),

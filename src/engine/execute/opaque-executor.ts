@@ -155,16 +155,16 @@ export function opaqueBytes({ part, document }: OpaqueChain, maxBatchTokens: num
 export function opaqueBytesPerToken({ spec }: Pick<OpaqueChain, "spec">): number {
   return spec.past.reduce((sum, past) => {
     const width = pastDims(past, 1).reduce((size, dim) => size * dim, 1);
-    return sum + width * (past.dtype === "float16" ? 2 : 4);
+    return sum + width * CACHE_ELEMENTS[past.dtype].BYTES_PER_ELEMENT;
   }, 0);
 }
 
 function emptyPast(past: Past): Tensor {
-  const dims = pastDims(past, 0);
-  return past.dtype === "float16"
-    ? new Tensor("float16", new Uint16Array(0), dims)
-    : new Tensor("float32", new Float32Array(0), dims);
+  return new Tensor(past.dtype, new CACHE_ELEMENTS[past.dtype](0), pastDims(past, 0));
 }
+
+/** What holds the elements of a cache. */
+export const CACHE_ELEMENTS = { float32: Float32Array, float16: Uint16Array, int8: Int8Array, uint8: Uint8Array };
 
 function pastDims({ input, dims, sequenceAxis }: Past, tokens: number): number[] {
   return dims.map((dim, axis) => {

@@ -1,5 +1,6 @@
 import { Tensor } from "onnxruntime-node";
 import type { OpaqueSpec } from "../../blocks/block.ts";
+import { CACHE_ELEMENTS } from "../../engine/execute/opaque-executor.ts";
 
 /** Where the rows of shorter sequences are filled up: in front of their first token, or behind their last. */
 export type Padding = "left" | "right";
@@ -44,7 +45,7 @@ function joinTensor(
   // A leading 2 for keys and values is no batch axis; such a model never has more than one row.
   if (typeof dims[0] === "number" && dims.length === 5) shape[0] = dims[0];
   const size = shape.reduce((product, dim) => product * dim, 1);
-  const data = dtype === "float16" ? new Uint16Array(size) : new Float32Array(size);
+  const data = new CACHE_ELEMENTS[dtype](size);
   const headSize = shape.at(-1)!;
   const headsOfRow = size === 0 ? 0 : size / (held.length * width * headSize);
   for (const [row, { tokens, home }] of held.entries()) {

@@ -1,0 +1,30 @@
+import { expect, it } from "vitest";
+
+import { takeApart } from "../../src/blocks/take-apart.ts";
+import type { OnnxModel } from "../../src/onnx/model.ts";
+import { TINY, tinyDecoder } from "../canonical/tiny-decoder.ts";
+
+const HINTS = { headSize: TINY.size, contextLength: TINY.contextLength };
+
+/** The tiny decoder with caches of another type; only what it takes and gives is looked at. */
+function withCachesOf(dtype: "int8" | "uint8" | "int16"): OnnxModel {
+  const model = tinyDecoder();
+  const retyped = (ports: OnnxModel["graph"]["inputs"]): OnnxModel["graph"]["inputs"] =>
+    ports.map((port) => (/past|present/.test(port.name) ? { ...port, dtype } : port));
+  const { graph } = model;
+  return { ...model, graph: { ...graph, inputs: retyped(graph.inputs), outputs: retyped(graph.outputs) } };
+}
+
+it.each(["int8", "uint8"] as const)(
+  "a decoder with a cache of %s is served whole, with caches of that type",
+  (dtype) => {
+    const apart = takeApart(withCachesOf(dtype), HINTS);
+    expect(apart).toMatchObject({ kind: "opaque", reason: "past_key_values.0.key: a quantised key-value cache" });
+    const dtypes = apart.kind === "opaque" ? apart.spec.past.map((past) => past.dtype) : [];
+    expect(dtypes).toEqual(Array.from({ length: 2 * TINY.layers }, () => dtype));
+  },
+);
+
+it("a cache of a type that no exporter writes is refused", () => {
+  expect(() => takeApart(withCachesOf("int16"), HINTS)).toThrow(/past_key_values\.0\.key.*int16/);
+});
