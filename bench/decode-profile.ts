@@ -80,7 +80,7 @@ function timeNativeSessions(): void {
     override run(feeds: Record<string, unknown>, ...others: unknown[]): unknown {
       const started = performance.now();
       const outputs = super.run(feeds, ...others);
-      const kind = "length" in feeds ? "cores" : "segments";
+      const kind = "q" in feeds ? "cores" : "segments";
       spent[kind] += performance.now() - started;
       spent[kind === "cores" ? "coreCalls" : "segmentCalls"]++;
       return outputs;

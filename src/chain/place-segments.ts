@@ -59,9 +59,10 @@ function isBetter(a: Cut, b: Cut): boolean {
   return a.cost < b.cost || (a.cost === b.cost && a.uneven < b.uneven);
 }
 
-/** As the batch comes by them first. */
-function orderOf({ stages, segments }: Plan): Segment[] {
-  return [...new Set(stages.map(({ segment }) => segment))].map((id) => segments[id]!);
+/** As chain after chain comes by them: what one chain has for itself lies together. */
+function orderOf({ chains, segments }: Plan): Segment[] {
+  const ids = chains.flatMap(({ walk }) => walk.flatMap((step) => (step.kind === "segment" ? [step.segment] : [])));
+  return [...new Set(ids)].map((id) => segments[id]!);
 }
 
 /** What flows from segment to segment, bytes per token of every chain, by their places in the order. */

@@ -8,7 +8,8 @@ export interface Stage {
 /**
  * Orders the walks of all chains into stages so that a shared segment runs once for as many chains as possible: a
  * segment waits until every chain that will still need it stands before it. Where walks cross (one has a before b,
- * another b before a) the segment most chains wait for goes first. `walks[chain]` is a list of segment ids.
+ * another b before a) the segment most chains wait for goes first. Chains that share nothing advance side by side, so that
+ * what they do between two segments can be done for all of them at once. `walks[chain]` is a list of segment ids.
  */
 export function orderStages(walks: number[][]): Stage[] {
   const position = walks.map(() => 0);
@@ -17,7 +18,7 @@ export function orderStages(walks: number[][]): Stage[] {
   for (;;) {
     const standing = standingBefore(walks, position);
     if (standing.size === 0) return stages;
-    const segment = pickSegment(standing, ahead);
+    const segment = pickSegment(standing, { ahead, position });
     const members = standing.get(segment)!.map((chain) => ({ chain, position: position[chain]!++ }));
     stages.push({ segment, members });
     for (const { chain } of members) {
@@ -36,13 +37,14 @@ function standingBefore(walks: number[][], position: number[]): Map<number, numb
   return standing;
 }
 
-function pickSegment(standing: Map<number, number[]>, ahead: Map<number, number>): number {
-  let best: number | undefined;
-  for (const [segment, chains] of standing) {
-    if (chains.length === ahead.get(segment)) return segment;
-    if (best === undefined || chains.length > standing.get(best)!.length) best = segment;
-  }
-  return best!;
+function pickSegment(
+  standing: Map<number, number[]>,
+  { ahead, position }: { ahead: Map<number, number>; position: number[] },
+): number {
+  const ready = [...standing].filter(([segment, chains]) => chains.length === ahead.get(segment));
+  const passed = (chains: number[]): number => Math.min(...chains.map((chain) => position[chain]!));
+  if (ready.length > 0) return ready.reduce((a, b) => (passed(b[1]) < passed(a[1]) ? b : a))[0];
+  return [...standing].reduce((a, b) => (b[1].length > a[1].length ? b : a))[0];
 }
 
 /** segment → how many chains have it somewhere in the rest of their walk. */

@@ -48,7 +48,7 @@ describe.each(SPECS)("an attention core with %s", (_, spec) => {
         all.subarray((start * all.length) / TOKENS, ((start + count) * all.length) / TOKENS);
       cache.reserve(start + count);
       cache.layers[0]!.write(start, rows(k), rows(v));
-      const given = await cores.attend(spec, cache.layers[0]!, { start, query: rows(q) });
+      const given = await cores.attend([{ core: spec, cache: cache.layers[0]!, start, count, query: rows(q) }]);
       cores.endStep();
       const width = spec.heads * spec.valueHeadSize;
       given.forEach((value, at) => expect(Math.abs(value - expected[start * width + at]!)).toBeLessThan(2e-6));
@@ -65,7 +65,9 @@ test("a yielded sequence's cache is empty again, and its sink row too", async ()
   const attend = async (): Promise<Float32Array> => {
     cache.reserve(20);
     cache.layers[0]!.write(0, values(20 * 16, 2), values(20 * 16, 3));
-    return await cores!.attend(spec, cache.layers[0]!, { start: 0, query: values(20 * 32, 1) });
+    return await cores!.attend([
+      { core: spec, cache: cache.layers[0]!, start: 0, count: 20, query: values(20 * 32, 1) },
+    ]);
   };
   const first = (await attend()).slice();
   cache.release();

@@ -7,6 +7,7 @@ import type { BlockSource } from "../../chain/resolve-chain.ts";
 import { SequenceCache } from "../kv/sequence-cache.ts";
 import { AttentionCores } from "./attention-core.ts";
 import { layOutBatch } from "./batch-layout.ts";
+import { CoreQueue } from "./core-queue.ts";
 import type { BatchItem, Executor, Loadable, Needs, StateRange } from "./executor.ts";
 import { RotaryBatch } from "./rotary-batch.ts";
 import { readyPlan, type LoadablePlan, type ReadyPlan } from "./ready-plan.ts";
@@ -22,12 +23,13 @@ import { SoloSessions } from "./solo-sessions.ts";
 /** What flows between the segments of one step. */
 interface StepRows extends TokenRows {
   values: RowStore;
+  cores: CoreQueue;
   logits: Float32Array[];
 }
 
 /**
  * Walks a flat batch of all sequences of all chains through the plan, stage by stage: a segment runs once for every
- * chain that shares it, the attention core once per sequence on its own cache.
+ * chain that shares it, the attention core on each sequence's own cache.
  */
 export class ChainExecutor implements Executor {
   #ready: ReadyPlan;
@@ -126,6 +128,7 @@ export class ChainExecutor implements Executor {
     for (const item of items) this.#sequences.get(item.sequence)!.cache.reserve(item.start + item.tokens.length);
     const step: StepRows = {
       values: new RowStore(batch.positions.length, this.#spare),
+      cores: new CoreQueue(cores, (sequence) => this.#sequences.get(sequence)!.cache),
       ids: batch.ids,
       positions: BigInt64Array.from(batch.positions, BigInt),
       rotary: new RotaryBatch(batch.positions, tables),
@@ -134,6 +137,7 @@ export class ChainExecutor implements Executor {
     for (const placed of batch.placed) beginBetween(placed, this.#ready, step.values);
     for (const stage of stages) {
       const standing = standingBefore(stage, batch.placed);
+      await step.cores.attendFor(standing, step.values);
       for (const one of standing) keepPartingRows(one, step.values);
       for (const together of runsOf(standing, this.#ready.sessions.isRowInvariant(stage.segment.id)))
         await this.#runSegment(stage.segment, together, step);
@@ -172,36 +176,7 @@ export class ChainExecutor implements Executor {
       if (port.name.startsWith("~")) step.values.put(port.name, port.width, ranges, rows);
       if (port.name === "logits") handOutLogits(rows, port.width, { standing, logits: step.logits });
     }
-    if (outputs["q"]) await this.#runCores(outputs, standing, step);
-  }
-
-  /**
-   * All calls of a layer are handed over at once: the binding defers each by one turn of the event loop, and one turn
-   * then serves all of them.
-   */
-  async #runCores(outputs: Record<string, Tensor>, standing: Standing[], step: StepRows): Promise<void> {
-    const attended: Promise<void>[] = [];
-    let first = 0;
-    for (const { placed, member, rows } of standing) {
-      const { layer, spec } = member.core!;
-      const part = (name: string, width: number, from: number, count: number): Float32Array =>
-        (outputs[name]!.data as Float32Array).subarray((first + from) * width, (first + from + count) * width);
-      const cache = this.#sequences.get(placed.item.sequence)!.cache.layers[layer]!;
-      const start = placed.item.start + rows.start - placed.rows.start;
-      cache.write(start, part("k", cache.keys.width, 0, rows.count), part("v", cache.values.width, 0, rows.count));
-      const stride = placed.item.stepwise ? 1 : rows.count;
-      const width = spec.heads * spec.valueHeadSize;
-      for (let from = 0; from < rows.count; from += stride) {
-        const query = part("q", spec.heads * spec.headSize, from, stride);
-        const call = this.#ready.cores.attend(spec, cache, { start: start + from, query });
-        const range = { start: rows.start + from, count: stride };
-        attended.push(call.then((o) => step.values.put("o", width, [range], o)));
-      }
-      first += rows.count;
-    }
-    // Not Promise.all: after a failure the caches must stay until the calls that are still queued have run.
-    const failed = (await Promise.allSettled(attended)).find(({ status }) => status === "rejected");
-    if (failed) throw (failed as PromiseRejectedResult).reason;
+    if (outputs["q"]) step.cores.put(outputs, standing);
   }
 }
 

@@ -2,7 +2,7 @@ import type { CoreSpec } from "../../blocks/block.ts";
 import type { Attribute, GraphNode, OnnxModel, ValueInfo } from "../../onnx/model.ts";
 import { writeModel } from "../../onnx/write-model.ts";
 
-/** The attention core as an ONNX file of one node: q, k, v, length and, if masked, mask in; o out. */
+/** The attention core of a chunk of one sequence as an ONNX file of one node: q, k, v, length and, if masked, mask in; o out. */
 export function coreModel(core: CoreSpec, masked: boolean): Uint8Array {
   const inputs = [
     rows("q", "queries", core.heads * core.headSize),
@@ -11,7 +11,7 @@ export function coreModel(core: CoreSpec, masked: boolean): Uint8Array {
     { name: "length", dtype: "int64", dims: [1] } satisfies ValueInfo,
   ];
   if (masked) inputs.push({ name: "mask", dtype: "float32", dims: [1, "mask_heads", "queries", "keys"] });
-  const node = coreNode(core, { k: "k", v: "v", mask: masked ? "mask" : "" });
+  const node = coreNode(core, masked ? "mask" : "");
   const outputs = [rows("o", "queries", core.heads * core.valueHeadSize)];
   const model: OnnxModel = {
     irVersion: 10,
@@ -23,8 +23,8 @@ export function coreModel(core: CoreSpec, masked: boolean): Uint8Array {
   return writeModel(model);
 }
 
-/** `Attention` (ai.onnx, opset 24) from q and the values named, whose number of rows is `length`, to o. */
-export function coreNode(core: CoreSpec, { k, v, mask }: { k: string; v: string; mask: string }): GraphNode {
+/** `Attention` (ai.onnx, opset 24); `length` aligns the causality of its queries with the last of the keys. */
+function coreNode(core: CoreSpec, mask: string): GraphNode {
   const attributes = new Map<string, Attribute>([
     ["q_num_heads", { kind: "int", value: core.heads }],
     ["kv_num_heads", { kind: "int", value: core.kvHeads }],
@@ -32,7 +32,7 @@ export function coreNode(core: CoreSpec, { k, v, mask }: { k: string; v: string;
     ["scale", { kind: "float", value: core.scale }],
     ["softcap", { kind: "float", value: core.softcap ?? 0 }],
   ]);
-  const inputs = ["q", k, v, mask, "", "", "length"];
+  const inputs = ["q", "k", "v", mask, "", "", "length"];
   return { name: "core", opType: "Attention", domain: "", inputs, outputs: ["o"], attributes };
 }
 

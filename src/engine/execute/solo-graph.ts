@@ -5,14 +5,15 @@ import { fuseParts } from "../../chain/fuse-parts.ts";
 import { packProjections } from "../../chain/pack-projections.ts";
 import type { BlockSource } from "../../chain/resolve-chain.ts";
 import type { GraphNode, OnnxModel } from "../../onnx/model.ts";
-import { coreNode, rows } from "./core-model.ts";
+import { rows } from "./core-model.ts";
+import { decodeNodes } from "./decode-core.ts";
 import { readPart } from "./read-segment.ts";
 import { withRebuiltWeights } from "./rebuilt-weights.ts";
 import { stackFactors } from "./stack-factors.ts";
 
 /**
  * A whole chain as one graph for one new token of one sequence: ids [1, 1], `cos.i` and `sin.i` [1, 1, dim / 2] per
- * rotation, `past_keys.l` and `past_values.l` [1, past, width] and their lengths to logits [1, 1, vocabulary] and the new
+ * rotation, `past_keys.l` and `past_values.l` [1, past, width] to logits [1, 1, vocabulary] and the new
  * rows `keys.l` and `values.l` [1, 1, width]. Every operator gets what it gets part by part, so the bits are the same.
  */
 export async function soloGraph(
@@ -70,9 +71,7 @@ function corePart(core: CoreSpec, layer: number): OnnxModel {
     outputs: [given[half]],
     attributes: new Map(),
   });
-  const length = `length.${layer}`;
-  const node = coreNode(core, { k: "all_k", v: "all_v", mask: "" });
-  const inputs = node.inputs.map((name) => (name === "length" ? length : name));
+  const { nodes, initializers } = decodeNodes(core, [{ k: "all_k", v: "all_v" }]);
   return {
     irVersion: 10,
     producer: "blockllm",
@@ -80,15 +79,14 @@ function corePart(core: CoreSpec, layer: number): OnnxModel {
     functions: new Map(),
     graph: {
       name: "core",
-      nodes: [join("k"), join("v"), { ...node, inputs }, give("k"), give("v")],
-      initializers: new Map(),
+      nodes: [join("k"), join("v"), ...nodes, give("k"), give("v")],
+      initializers,
       inputs: [
         rows("q", "N", core.heads * core.headSize),
         rows("k", "N", widths.k),
         rows("v", "N", widths.v),
         rows(past.k, `past.${layer}`, widths.k),
         rows(past.v, `past.${layer}`, widths.v),
-        { name: length, dtype: "int64", dims: [1] },
       ],
       outputs: [
         rows("o", "N", core.heads * core.valueHeadSize),

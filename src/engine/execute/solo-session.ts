@@ -87,6 +87,5 @@ export class SoloSession {
     const { keys, values, rows } = cache.layers[layer]!.view(first, position);
     feeds[`past_keys.${layer}`] = new Tensor("float32", keys, [1, rows, core.kvHeads * core.headSize]);
     feeds[`past_values.${layer}`] = new Tensor("float32", values, [1, rows, core.kvHeads * core.valueHeadSize]);
-    feeds[`length.${layer}`] = new Tensor("int64", BigInt64Array.of(BigInt(rows + 1)), [1]);
   }
 }
