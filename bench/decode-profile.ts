@@ -1,4 +1,7 @@
-/** Where a step's time goes: the engine's executor alone in this thread, with every call into ONNX Runtime timed. */
+/**
+ * Where a step's time goes: the engine's executor alone in this thread, with every call into ONNX Runtime timed. A step is the
+ * sum over its calls, and what lies between them, of the least that each took in any step: other load hardly counts.
+ */
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { openRepository } from "../src/store/open-repository.ts";
@@ -7,7 +10,7 @@ import type { BatchItem } from "../src/engine/execute/executor.ts";
 import { likeliest } from "../src/engine/execute/sampler.ts";
 import { loadModels } from "../src/engine/load-models.ts";
 import { promptOf, type DecodeInput } from "./decode-sides.ts";
-import { ownInput, spreadOf } from "./measure.ts";
+import { ownInput } from "./measure.ts";
 
 /** Milliseconds of one step, and calls into the runtime. */
 export interface StepProfile {
@@ -20,12 +23,20 @@ export interface StepProfile {
   rest: number;
 }
 
+interface Call {
+  kind: "segments" | "cores";
+  took: number;
+  /** JavaScript since the call before, or since the step began. */
+  before: number;
+}
+
 interface NativeSession {
   run(feeds: Record<string, unknown>, ...others: unknown[]): unknown;
 }
 
 const input = ownInput() as DecodeInput;
-let spent = noTime();
+let calls: Call[] = [];
+let last = 0;
 timeNativeSessions();
 const config = engineConfig({ threads: input.threads });
 const { executor, models } = await loadModels(await openRepository(input.repository), input.models, config);
@@ -40,19 +51,28 @@ for (const { model, number } of sequences) {
   items.push(nextItem(prompt, logits!));
 }
 for (let step = 0; step < input.warmUp; step++) await decode();
-const profiles: StepProfile[] = [];
-for (let step = 0; step < input.steps; step++) profiles.push(await decode());
-const keys = ["step", "segments", "segmentCalls", "cores", "coreCalls", "rest"] as const;
-const medians = keys.map((key) => [key, spreadOf(profiles.map((profile) => profile[key])).median] as const);
-console.log(JSON.stringify(Object.fromEntries(medians)));
+const steps: { calls: Call[]; after: number }[] = [];
+for (let step = 0; step < input.steps; step++) steps.push(await decode());
+console.log(JSON.stringify(leastOf(steps)));
 
-async function decode(): Promise<StepProfile> {
-  spent = noTime();
-  const started = performance.now();
+async function decode(): Promise<{ calls: Call[]; after: number }> {
+  calls = [];
+  last = performance.now();
   const logits = await executor.execute(items);
   items = items.map((item, index) => nextItem(item, logits[index]!));
-  const step = performance.now() - started;
-  return { ...spent, step, rest: step - spent.segments - spent.cores };
+  return { calls, after: performance.now() - last };
+}
+
+/** Every step makes the same calls in the same order. */
+function leastOf(measured: { calls: Call[]; after: number }[]): StepProfile {
+  const profile = { step: 0, segments: 0, segmentCalls: 0, cores: 0, coreCalls: 0, rest: 0 };
+  measured[0]!.calls.forEach(({ kind }, at) => {
+    profile[kind] += Math.min(...measured.map((step) => step.calls[at]!.took));
+    profile[kind === "cores" ? "coreCalls" : "segmentCalls"]++;
+    profile.rest += Math.min(...measured.map((step) => step.calls[at]!.before));
+  });
+  profile.rest += Math.min(...measured.map(({ after }) => after));
+  return { ...profile, step: profile.segments + profile.cores + profile.rest };
 }
 
 function nextItem({ sequence, tokens, start }: Pick<BatchItem, "sequence" | "tokens" | "start">, logits: Float32Array) {
@@ -63,10 +83,6 @@ function nextItem({ sequence, tokens, start }: Pick<BatchItem, "sequence" | "tok
     logits: "last",
     stepwise: true,
   } as const;
-}
-
-function noTime(): Omit<StepProfile, "step" | "rest"> {
-  return { segments: 0, segmentCalls: 0, cores: 0, coreCalls: 0 };
 }
 
 /** The binding makes a native object per session; from here on it makes one that counts. */
@@ -80,9 +96,9 @@ function timeNativeSessions(): void {
     override run(feeds: Record<string, unknown>, ...others: unknown[]): unknown {
       const started = performance.now();
       const outputs = super.run(feeds, ...others);
-      const kind = "q" in feeds ? "cores" : "segments";
-      spent[kind] += performance.now() - started;
-      spent[kind === "cores" ? "coreCalls" : "segmentCalls"]++;
+      const ended = performance.now();
+      calls.push({ kind: "q" in feeds ? "cores" : "segments", took: ended - started, before: started - last });
+      last = ended;
       return outputs;
     }
   };
