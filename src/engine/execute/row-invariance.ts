@@ -1,4 +1,4 @@
-import type { GraphNode, OnnxModel } from "../../onnx/model.ts";
+import type { GraphNode, OnnxGraph, OnnxModel } from "../../onnx/model.ts";
 
 /**
  * Operators whose CPU kernels in ONNX Runtime 1.30 give a row of [1, N, width] the same bits whatever N is and wherever
@@ -18,13 +18,44 @@ const ROW_INVARIANT = new Set(
 
 /** Whether rows of several sequences may share one run. If not, each sequence runs by itself, as it does alone. */
 export function isRowInvariant({ graph, functions }: OnnxModel): boolean {
-  return functions.size === 0 && graph.nodes.every(isInvariantNode);
+  return functions.size === 0 && graph.nodes.every((node) => isInvariantNode(node, graph));
 }
 
-function isInvariantNode({ domain, opType, attributes }: GraphNode): boolean {
-  const operator = domain === "" ? opType : `${domain}:${opType}`;
-  if (operator !== "com.microsoft:MatMulNBits") return ROW_INVARIANT.has(operator);
+function isInvariantNode(node: GraphNode, graph: OnnxGraph): boolean {
+  const operator = operatorOf(node);
+  if (operator !== "com.microsoft:MatMulNBits") return ROW_INVARIANT.has(operator) && isPackedProduct(node, graph);
   // Other levels compute one row by another kernel than several: last-bit differences, measured.
-  const level = attributes.get("accuracy_level");
+  const level = node.attributes.get("accuracy_level");
   return level?.kind === "int" && level.value === 4;
+}
+
+/**
+ * A matrix that cannot be packed when the session is made meets one row with another kernel than several. ONNX Runtime
+ * computes constants beforehand, but not DequantizeLinear: that and a MatMul become one product, whose rows stay apart.
+ */
+function isPackedProduct(node: GraphNode, graph: OnnxGraph): boolean {
+  const operator = operatorOf(node);
+  if (operator !== "MatMul" && operator !== "com.microsoft:FusedMatMul") return true;
+  const matrix = node.inputs[1]!;
+  return isComputedBeforehand(matrix, graph) || (operator === "MatMul" && isDequantised(matrix, graph));
+}
+
+function isComputedBeforehand(name: string, graph: OnnxGraph): boolean {
+  if (graph.initializers.has(name)) return true;
+  const source = sourceOf(name, graph);
+  if (source === undefined || isDequantised(name, graph)) return false;
+  return source.inputs.every((input) => input === "" || isComputedBeforehand(input, graph));
+}
+
+function isDequantised(name: string, graph: OnnxGraph): boolean {
+  const source = sourceOf(name, graph);
+  return source !== undefined && operatorOf(source) === "DequantizeLinear";
+}
+
+function sourceOf(name: string, { nodes }: OnnxGraph): GraphNode | undefined {
+  return nodes.find(({ outputs }) => outputs.includes(name));
+}
+
+function operatorOf({ domain, opType }: GraphNode): string {
+  return domain === "" ? opType : `${domain}:${opType}`;
 }
