@@ -47,7 +47,7 @@ export function beforeRounding(program: RowProgram, id: number): number {
   return isRounding(node) ? node.inputs[0]! : id;
 }
 
-function isRounding({ op, attributes }: RowNode): boolean {
+export function isRounding({ op, attributes }: RowNode): boolean {
   return op === "unary" && attributes.function === "Half";
 }
 

@@ -2,6 +2,7 @@ import { foldGelu, foldSilu } from "./fold-activation.ts";
 import { foldAdapter } from "./fold-adapter.ts";
 import { foldNorm } from "./fold-norm.ts";
 import { foldRouting } from "./fold-routing.ts";
+import { isRounding } from "./round-halves.ts";
 import { RowProgram, type RowNode } from "./rows.ts";
 import { takeFromWeight, type Weight } from "./weights.ts";
 
@@ -60,6 +61,7 @@ function addSimplified(program: RowProgram, node: RowNode): number {
   const { function: name, value } = node.attributes;
   if (node.op === "scalar" && name === "Pow" && value === 2)
     return program.add({ ...node, op: "binary", inputs: [x, x], attributes: { function: "Mul" } });
+  if (isRounding(node) && isRounding(program.node(x))) return x;
   if (node.op === "embed" && (node.attributes.offset ?? 0) > 0) return fromFirstPosition(program, node);
   if (node.op === "columns") return takeColumns(program, node.inputs[0]!, node.attributes.columns!);
   if (node.op === "norm" && node.attributes.addsUp === true) {

@@ -1,13 +1,11 @@
 import type { GraphNode, OnnxGraph, OnnxModel, TensorInfo } from "../onnx/model.ts";
-import { readTensor, storedBytes, toNumbers } from "../onnx/tensor-data.ts";
 
 /** A lookup that is no longer in the graph: who runs it feeds the rows. */
 export interface LiftedTable {
   /** The graph's new input: float32 [1, N, width]. */
   input: string;
-  /** What was looked up: the values of this port, and so much more. */
+  /** What is looked up: the values of this port. */
   index: "ids" | "positions";
-  offset: number;
   /** [rows, width], in a file. */
   table: TensorInfo & { data: { kind: "file" } };
 }
@@ -24,8 +22,7 @@ export function liftTables(model: OnnxModel): { model: OnnxModel; lifted: Lifted
     if (found !== null) lifted.set(node, found);
   }
   if (lifted.size === 0) return { model, lifted: [] };
-  const given = graph.nodes.map((node) => (lifted.has(node) ? passOn(node, lifted.get(node)!) : node));
-  const nodes = withoutUnused(given, graph);
+  const nodes = graph.nodes.map((node) => (lifted.has(node) ? passOn(node, lifted.get(node)!) : node));
   const used = namesIn(nodes);
   const rows = Array.from(lifted.values(), ({ input, table }) => ({
     name: input,
@@ -47,40 +44,16 @@ function lookup({ opType, domain, inputs, outputs, attributes }: GraphNode, grap
   const axis = attributes.get("axis");
   if (opType !== "Gather" || domain !== "" || (axis !== undefined && (axis.kind !== "int" || axis.value !== 0)))
     return null;
-  const table = graph.initializers.get(inputs[0]!);
+  const [name, index] = inputs as [string, string];
+  const table = graph.initializers.get(name);
   if (table?.data.kind !== "file" || table.dims.length !== 2 || !FLOATS.has(table.dtype)) return null;
-  const index = indexOf(inputs[1]!, graph);
-  if (index === null) return null;
-  return { ...index, input: `${outputs[0]!}.rows`, table: { ...table, data: table.data } };
-}
-
-/** Ids or positions as they come, or positions that begin at a row of their own. */
-function indexOf(
-  name: string,
-  { nodes, initializers, inputs }: OnnxGraph,
-): Pick<LiftedTable, "index" | "offset"> | null {
-  const port = (value: string): "ids" | "positions" | null =>
-    (value === "ids" || value === "positions") && inputs.some((input) => input.name === value) ? value : null;
-  const direct = port(name);
-  if (direct !== null) return { index: direct, offset: 0 };
-  const sum = nodes.find(({ outputs }) => outputs.includes(name));
-  if (sum?.opType !== "Add" || sum.domain !== "") return null;
-  const index = port(sum.inputs[0]!);
-  const offset = initializers.get(sum.inputs[1]!);
-  if (index === null || offset?.dtype !== "int64" || storedBytes(offset) !== 8) return null;
-  return { index, offset: toNumbers(readTensor(offset), "int64")[0]! };
+  if ((index !== "ids" && index !== "positions") || !graph.inputs.some((input) => input.name === index)) return null;
+  return { index, input: `${outputs[0]!}.rows`, table: { ...table, data: table.data } };
 }
 
 /** Rows are float32 now; a cast behind them changes nothing. */
 function passOn({ name, outputs }: GraphNode, { input }: LiftedTable): GraphNode {
   return { name, opType: "Identity", domain: "", inputs: [input], outputs, attributes: new Map() };
-}
-
-/** Without the sums that only lookups took. */
-function withoutUnused(nodes: GraphNode[], { outputs }: OnnxGraph): GraphNode[] {
-  const wanted = namesIn(nodes);
-  for (const { name } of outputs) wanted.add(name);
-  return nodes.filter((node) => node.outputs.some((name) => name !== "" && wanted.has(name)));
 }
 
 /** All that nodes take, those of bodies inside them included. */

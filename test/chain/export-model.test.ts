@@ -57,6 +57,8 @@ describe.each(MODELS)("%s joined again", (path) => {
     const { document } = split.models.get(path)!;
     // A sink is written as a key before the first, which is not taken for a sink again.
     skip(document.recognised.includes("attention sinks"));
+    // Roundings to float16 are operators of their own there; the importer puts them where files of exporters imply them.
+    skip(path === "exports/genai_v0.18.0/granite-webgpu-int4");
     const again = await addModel(split.repository, join(folder, path), { name: `${path}-again` });
     expect(again.document.chain.map(({ digest }) => digest)).toEqual(document.chain.map(({ digest }) => digest));
   });

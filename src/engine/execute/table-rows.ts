@@ -41,14 +41,14 @@ export class TableRows {
   }
 }
 
-function readRows(file: number, { table, offset }: LiftedTable, index: BigInt64Array): Float32Array {
+function readRows(file: number, { table }: LiftedTable, index: BigInt64Array): Float32Array {
   const [rows, width] = table.dims as [number, number];
   const rowBytes = (width * elementBits(table.dtype)) / 8;
   const bytes = new Uint8Array(index.length * rowBytes);
   for (let at = 0; at < index.length;) {
-    const row = Number(index[at]!) + offset;
+    const row = Number(index[at]!);
     let count = 1;
-    while (at + count < index.length && Number(index[at + count]!) + offset === row + count) count++;
+    while (at + count < index.length && Number(index[at + count]!) === row + count) count++;
     if (row < 0 || row + count > rows) throw new Error(`Row ${row + count - 1} of a table of ${rows} is asked for`);
     const place = bytes.subarray(at * rowBytes, (at + count) * rowBytes);
     readFully(file, place, table.data.offset + row * rowBytes);
