@@ -5,7 +5,7 @@ import { SKETCH_WORDS } from "../fingerprint/sketch.ts";
 import { BlockllmError } from "../support/errors.ts";
 import { blockProjections, functionOf } from "./block-graphs.ts";
 import { type BlockDistance, compareBlocks } from "./compare-blocks.ts";
-import { measureDifference } from "./measure-difference.ts";
+import { measureDifference, type TensorDifference } from "./measure-difference.ts";
 import type { ChainEntry } from "./model-document.ts";
 import type { Repository, StoredModel } from "./repository.ts";
 import { blockTensors, bucketOf, sketchBlocks, type SketchOptions } from "./sketch-blocks.ts";
@@ -42,14 +42,17 @@ export interface Neighbour extends BlockDistance {
   /** Who wrote the files that it came from. */
   exporters: string[];
   /**
-   * Where every weight that differs does so by a matrix of low rank, the largest: what merging a LoRA leaves. `exact`: to
-   * rounding. Looked for in the nearest few only; null: not found, or not looked for.
+   * Where most of what differs does so by a matrix of low rank, the largest: what merging a LoRA leaves, beside a norm or
+   * a bias now and then. `tensors`: how many; `exact`: to rounding. Looked for in the nearest few only; null: not found,
+   * or not looked for.
    */
-  low_rank: { rank: number; exact: boolean } | null;
+  low_rank: { rank: number; exact: boolean; tensors: number } | null;
 }
 
 /** A low-rank test takes up to a second per matrix. */
 const RANKS_SOUGHT = 4;
+/** Of the bytes that differ. */
+const LEAST_RANKED = 0.5;
 /** Unrelated blocks differ in 128 ± 8 bits of their sketches. */
 const MOST_BITS = 96;
 
@@ -126,14 +129,19 @@ async function findRanks(
       const tables = document.kind === "embedding";
       const instruments = { products, projections, tables, zstd: null, ...(signal ? { signal } : {}) };
       const { tensors } = await measureDifference(repository.blobs, pair, instruments);
-      const found = tensors.flatMap(({ low_rank }) => low_rank ?? []);
-      if (found.length < tensors.length) continue;
-      const exact = found.every(({ error }) => error.is_rounding);
-      neighbour.low_rank = { rank: Math.max(...found.map(({ rank }) => rank)), exact };
+      const found = tensors.filter(({ low_rank }) => low_rank !== null);
+      if (found.length === 0 || bytesOf(found) < LEAST_RANKED * bytesOf(tensors)) continue;
+      const exact = found.every(({ low_rank }) => low_rank!.error.is_rounding);
+      const rank = Math.max(...found.map(({ low_rank }) => low_rank!.rank));
+      neighbour.low_rank = { rank, exact, tensors: found.length };
     }
   } finally {
     await products.close();
   }
+}
+
+function bytesOf(tensors: TensorDifference[]): number {
+  return tensors.reduce((sum, { tensor }) => sum + tensor.bytes, 0);
 }
 
 /** `<model>:<kind>` or `<model>:<kind>.<layer>`; the model may have a tag of its own before the last colon. */

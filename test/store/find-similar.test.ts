@@ -1,5 +1,5 @@
 import { readFile, rm, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
 
 import { findSimilar } from "../../src/store/find-similar.ts";
@@ -8,6 +8,9 @@ import { openRepository } from "../../src/store/open-repository.ts";
 import type { Repository } from "../../src/store/repository.ts";
 import { readSketches } from "../../src/store/sketch-file.ts";
 import { randomBits } from "../../src/fingerprint/seeded-random.ts";
+import { addModel } from "../../src/store/add-model.ts";
+import { gaussians } from "../fingerprint/gaussians.ts";
+import { addRank, putChanged } from "./change-block.ts";
 import { putSmallModel } from "./make-model.ts";
 import { temporaryFolder } from "./temporary-folder.ts";
 
@@ -38,6 +41,22 @@ describe("findSimilar", () => {
     const [, , nearly, far] = neighbours;
     expect(nearly!.sketch_distance).toBeLessThan(far!.sketch_distance);
     expect(nearly!.weight_cosine).toBeGreaterThan(0.9);
+  });
+
+  it("names the rank of a merged LoRA beside a norm that was tuned too", async () => {
+    const repository = await openRepository(await temporaryFolder(), { create: true });
+    await addModel(repository, resolve(import.meta.dirname, "../../fixtures/desk/optimum/base"));
+    await putChanged(repository, { from: "base", name: "tuned" }, (values, { dims }, layer) => {
+      if (layer !== 2) return null;
+      const random = (count: number) => gaussians(count, count);
+      const shape = dims as [number, number];
+      return dims.length === 2
+        ? addRank(values, shape, { rank: 3, relative: 0.1, random })
+        : values.map((value) => 1.01 * value);
+    });
+    const [found] = (await findSimilar(repository, "tuned:mlp.2", { top: 1 })).neighbours;
+    expect(found!.places).toMatchObject([{ model: "base", layer: 2 }]);
+    expect(found!.low_rank).toEqual({ rank: 3, exact: true, tensors: found!.tensors.length - 1 });
   });
 
   it("gives as many as it is asked for", async () => {

@@ -36,7 +36,8 @@ function explain(neighbour: Neighbour, block: SimilarBlocks["block"]): string {
   if (low_rank !== null) {
     const how = low_rank.exact ? "to rounding" : "nearly";
     const count = differing.length === 1 ? "one weight differs" : `${differing.length} weights differ`;
-    return `a merged LoRA: ${count}, ${how} by rank ${low_rank.rank}${rest}`;
+    const all = low_rank.tensors === differing.length ? "" : `${low_rank.tensors} of them `;
+    return `a merged LoRA: ${count}, ${all}${how} by rank ${low_rank.rank}${rest}`;
   }
   const most = differing.toSorted((a, b) => b.relative_delta - a.relative_delta)[0]!;
   const farthest = `${most.name} differs most, by ${formatNumber(most.relative_delta)}`;

@@ -39,8 +39,12 @@ it.each<[string, Partial<Neighbour>]>([
   ["the same block (same digest)", { same_digest: true }],
   ["the same block (same digest), also exported by genai", { same_digest: true, exporters: ["optimum", "genai"] }],
   ["the same weights in another graph, also exported by genai", { tensors: [SAME], exporters: ["genai"] }],
-  ["a merged LoRA: one weight differs, to rounding by rank 8", { low_rank: { rank: 8, exact: true } }],
-  ["a merged LoRA: one weight differs, nearly by rank 16", { low_rank: { rank: 16, exact: false } }],
+  ["a merged LoRA: one weight differs, to rounding by rank 8", { low_rank: { rank: 8, exact: true, tensors: 1 } }],
+  ["a merged LoRA: one weight differs, nearly by rank 16", { low_rank: { rank: 16, exact: false, tensors: 1 } }],
+  [
+    "a merged LoRA: 2 weights differ, 1 of them to rounding by rank 8",
+    { tensors: [OTHER, OTHER], low_rank: { rank: 8, exact: true, tensors: 1 } },
+  ],
   ["1 weight shared (2.00 kB), 1 not; down.weight differs most, by 0.4", {}],
   ["every weight differs; down.weight differs most, by 0.4", { tensors: [OTHER], shared_tensors: 0 }],
   [
