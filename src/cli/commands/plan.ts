@@ -4,6 +4,7 @@ import { refineChains } from "../../chain/refine-chains.ts";
 import { resolveChain, type BlockSource } from "../../chain/resolve-chain.ts";
 import { engineConfig } from "../../engine/engine-config.ts";
 import { divideMemory } from "../../engine/memory/divide-memory.ts";
+import { ownBytes } from "../../engine/memory/own-bytes.ts";
 import { openRepository } from "../../store/open-repository.ts";
 import { defineCommand } from "../command.ts";
 import { formatBytes, formatCount, formatPercent } from "../output/format.ts";
@@ -16,7 +17,7 @@ interface PlanOptions {
 }
 
 interface PlanReport {
-  /** `own_bytes`: of segments that no other model uses, what it costs beside them. */
+  /** `own_bytes`: memory it adds to what the others take: sessions and adapters that no other model uses. */
   models: { name: string; bytes: number; own_bytes: number; kv_bytes_per_token: number }[];
   segments: { id: number; parts: string[]; models: string[]; bytes: number }[];
   /** Weights loaded once each, against once per model. */
@@ -65,18 +66,28 @@ export const planCommand = defineCommand<PlanOptions, PlanReport>({
       repository,
     );
     const plan = planChains(refined);
-    const planned = report(chains, plan);
-    if (options.memory === undefined) return planned;
-    return { ...planned, memory: await reportMemory({ chains, plan, source: repository }, options.memory) };
+    const planned = { chains, plan, source: repository };
+    const own = await ownBytes(plan, repository);
+    const said = report(planned, own);
+    if (options.memory === undefined) return said;
+    return { ...said, memory: await reportMemory(planned, options.memory) };
   },
   print: (plan) => [printModels(plan), "", printSums(plan)].join("\n"),
 });
 
-function report(chains: Chain[], plan: Plan): PlanReport {
+interface Planned {
+  chains: Chain[];
+  plan: Plan;
+  source: BlockSource;
+}
+
+/** `own`: by the plan's chains. An opaque model shares nothing. */
+function report({ chains, plan }: Planned, own: number[]): PlanReport {
+  const ownOf = new Map(plan.chains.map(({ chain: { key } }, index) => [key, own[index]!]));
   const models = chains.map((chain) => ({
     name: chain.name,
     bytes: weightBytes(chain),
-    own_bytes: ownBytes(chain, plan),
+    own_bytes: ownOf.get(chain.key) ?? weightBytes(chain),
     kv_bytes_per_token: kvBytesPerToken(chain),
   }));
   const opaque = chains.filter((chain) => chain.kind === "opaque");
@@ -95,13 +106,6 @@ function weightBytes(chain: Chain): number {
   return chain.document.chain.reduce((sum, block) => sum + block.bytes, 0);
 }
 
-function ownBytes(chain: Chain, { chains, segments }: Plan): number {
-  const index = chains.findIndex((planned) => planned.chain.key === chain.key);
-  if (index === -1) return weightBytes(chain);
-  const own = segments.filter((segment) => segment.chains.length === 1 && segment.chains[0] === index);
-  return own.reduce((sum, { bytes }) => sum + bytes, 0);
-}
-
 /** An opaque model's own past tensors are not counted. */
 function kvBytesPerToken(chain: Chain): number {
   return chain.kind === "opaque" ? 0 : keyValueBytesPerToken(chain);
@@ -115,10 +119,7 @@ function describeSegment(
   return { id, parts: parts.map((part) => part.label), models, bytes };
 }
 
-async function reportMemory(
-  { chains, plan, source }: { chains: Chain[]; plan: Plan; source: BlockSource },
-  memoryBytes: number,
-): Promise<MemoryReport> {
+async function reportMemory({ chains, plan, source }: Planned, memoryBytes: number): Promise<MemoryReport> {
   const division = await divideMemory(chains, plan, { config: engineConfig({ memoryBytes }), source });
   const dearest = Math.max(1, ...chains.map(kvBytesPerToken));
   return {
@@ -136,7 +137,7 @@ function printModels({ models }: PlanReport): string {
     [
       { head: "model" },
       { head: "weights", align: "right" },
-      { head: "its own", align: "right" },
+      { head: "adds to the others", align: "right" },
       { head: "KV per token", align: "right" },
     ],
     models.map((model) => [

@@ -30,7 +30,7 @@ export function runBytes({ parts }: Pick<SessionParts, "parts">, maxBatchTokens:
 }
 
 /** As float32, with columns up to the next power of two beside them; the graph holds them once and the kernel packs them. */
-function factorBytes(adapters: Segment["adapters"]): number {
+export function factorBytes(adapters: Segment["adapters"]): number {
   const elements = factorTensors(adapters.flat(2)).map(({ dims }) => dims.reduce((product, dim) => product * dim, 1));
   return elements.reduce((sum, count) => sum + count * 4 * 2 * 2, 0);
 }

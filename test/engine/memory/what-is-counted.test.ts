@@ -9,6 +9,7 @@ import { engineConfig } from "../../../src/engine/engine-config.ts";
 import { SegmentSession } from "../../../src/engine/execute/segment-session.ts";
 import { openModels } from "../../../src/engine/load-models.ts";
 import { divideMemory } from "../../../src/engine/memory/divide-memory.ts";
+import { ownBytes } from "../../../src/engine/memory/own-bytes.ts";
 import { segmentBytes } from "../../../src/engine/memory/segment-bytes.ts";
 import { sessionBytes } from "../../../src/engine/memory/session-bytes.ts";
 import { Workspace } from "../../../src/engine/memory/workspace.ts";
@@ -57,6 +58,21 @@ describe("memory that plan says and the engine takes", () => {
     expect(workspace).toBeGreaterThan(0);
   });
 
+  it("says of each model what the others' memory grows by when it comes", async () => {
+    const chains = await Promise.all(ALIKE.map(chainOf));
+    const refined = (await refineChains(chains, split.repository)).chains;
+    const own = await ownBytes(planChains(refined), split.repository);
+    for (const [index, bytes] of own.entries()) {
+      const all = await heldBytes(planChains(refined));
+      const others = await heldBytes(planChains(refined.filter((_, at) => at !== index)));
+      // Where one model less parts them, segments join, and there are fewer sessions.
+      expect(bytes).toBeLessThanOrEqual(all - others);
+      expect(all - others - bytes).toBeLessThan(refined[index]!.steps.length * 2 ** 20);
+      expect((all - others - bytes) % 2 ** 20).toBe(0);
+      expect(bytes).toBeGreaterThan(0);
+    }
+  });
+
   it.each(TABLES)("leaves out what %s looks up on disk", async (path) => {
     const [embedding] = planChains([await chainOf(path)], { fuse: false }).segments;
     const outside = embedding!.parts[0]!.tensors.filter(({ dims, dtype }) => dims.length === 2 && /float/.test(dtype));
@@ -103,6 +119,11 @@ it("a table that lies as a residual is counted: it is rebuilt in memory", async 
   );
   expect(after.planned).toBeGreaterThanOrEqual(before.planned);
 });
+
+async function heldBytes({ segments }: Plan): Promise<number> {
+  const held = await Promise.all(segments.map((segment) => segmentBytes(segment, split.repository)));
+  return held.reduce((sum, bytes) => sum + bytes, 0);
+}
 
 function takes({ inputs }: { inputs: { name: string }[] }, name: string): boolean {
   return inputs.some((input) => input.name === name);
