@@ -5,13 +5,12 @@ import { ownInput, proportionalSetBytes } from "./measure.ts";
 export interface MemoryInput {
   repository: string;
   models: string[];
-  /** For a second engine that does not hold them all; of what they take together. */
-  share: number;
-  rounds: number;
+  /** Bytes for models that take turns; absent: models come and go, with memory for all. */
+  budget?: number;
 }
 
 /** Bytes; PSS beyond what the process took before. */
-export interface MemoryResult {
+export interface GrowingResult {
   process: number;
   /** After each model came. */
   came: Held[];
@@ -19,7 +18,12 @@ export interface MemoryResult {
   used: Held;
   /** When all but the first had gone. */
   left: Held;
-  short: { budget: number; most: number; loads: number; unloads: number };
+}
+
+export interface ShortResult {
+  most: number;
+  loads: number;
+  unloads: number;
 }
 
 export interface Held {
@@ -29,44 +33,47 @@ export interface Held {
 
 const PROMPT_TOKENS = 96;
 const NEW_TOKENS = 8;
+const ROUNDS = 2;
 const LOOK_MS = 50;
 const PLENTY = 16e9;
 
 const input = ownInput() as MemoryInput;
-const { repository, models, rounds } = input;
+const { repository, models } = input;
 const [first] = models as [string, ...string[]];
 const knobs = { repository, speculate: "off", solo: "off" } as const;
 const before = proportionalSetBytes();
 
-const engine = await startEngine({ ...knobs, models: [first], memoryBytes: PLENTY });
-const came = [await held(engine)];
-for (let count = 2; count <= models.length; count++) {
-  await engine.changeModels(models.slice(0, count));
-  came.push(await held(engine));
+console.log(JSON.stringify(input.budget === undefined ? await runGrowing() : await runShort(input.budget)));
+
+/** Models that come one by one, all answer, and go. */
+async function runGrowing(): Promise<GrowingResult> {
+  const engine = await startEngine({ ...knobs, models: [first], memoryBytes: PLENTY });
+  const came = [await held(engine)];
+  for (let count = 2; count <= models.length; count++) {
+    await engine.changeModels(models.slice(0, count));
+    came.push(await held(engine));
+  }
+  await Promise.all(models.flatMap((model) => [ask(engine, model, 0), ask(engine, model, 1)]));
+  const used = await held(engine);
+  await engine.changeModels([first]);
+  const left = await held(engine);
+  await engine.close();
+  return { process: before, came, used, left };
 }
-await Promise.all(models.flatMap((model) => [ask(engine, model, 0), ask(engine, model, 1)]));
-const used = await held(engine);
-await engine.changeModels([first]);
-const left = await held(engine);
-await engine.close();
 
-const result: MemoryResult = { process: before, came, used, left, short: await runShort(used.counted) };
-console.log(JSON.stringify(result));
-
-async function runShort(all: number): Promise<MemoryResult["short"]> {
-  const budget = Math.ceil(all * input.share);
-  const began = proportionalSetBytes();
-  const small = await startEngine({ ...knobs, models, memoryBytes: budget });
+/** Models that take turns in less memory than all take. */
+async function runShort(memoryBytes: number): Promise<ShortResult> {
+  const engine = await startEngine({ ...knobs, models, memoryBytes });
   let most = 0;
-  const look = (): number => (most = Math.max(most, proportionalSetBytes()));
+  const look = (): number => (most = Math.max(most, proportionalSetBytes() - before));
   const looking = setInterval(look, LOOK_MS);
-  for (let round = 0; round < rounds; round++)
-    for (const model of models) await Promise.all([0, 1].map((place) => ask(small, model, round * 2 + place)));
+  for (let round = 0; round < ROUNDS; round++)
+    for (const model of models) await Promise.all([0, 1].map((place) => ask(engine, model, round * 2 + place)));
   clearInterval(looking);
   look();
-  const { loads, unloads } = await small.stats();
-  await small.close();
-  return { budget, most: most - Math.min(began, before), loads: loads.count, unloads };
+  const { loads, unloads } = await engine.stats();
+  await engine.close();
+  return { most, loads: loads.count, unloads };
 }
 
 /** When all that is to be loaded is, and nothing runs. */

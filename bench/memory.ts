@@ -2,7 +2,7 @@
  * What models take in memory, counted and measured: each one that comes, all at work, those left when the others went, and the
  * most while models take turns in a budget that does not hold them all.
  *
- *   npx tsx bench/memory.ts [--folder <where to write>] [--share 0.6] [--rounds 2] [--json]
+ *   npx tsx bench/memory.ts [--folder <where to write>] [--share 0.6] [--json]
  *
  * Twice: with the allocator's settings that `blockllm` starts with (bin/blockllm.js), and without. Memory is PSS beyond what the
  * process took before its engine.
@@ -18,7 +18,7 @@ import { addModel } from "../src/store/add-model.ts";
 import { openRepository } from "../src/store/open-repository.ts";
 import { makeModels, type Tenant } from "./make-models.ts";
 import { machine, runAlone } from "./measure.ts";
-import type { Held, MemoryInput, MemoryResult } from "./memory-engine.ts";
+import type { GrowingResult, Held, MemoryInput, ShortResult } from "./memory-engine.ts";
 import { SMOLLM2_135M } from "./model-graph.ts";
 import { inWorkFolder } from "./work-folder.ts";
 
@@ -29,7 +29,6 @@ const { values } = parseArgs({
   options: {
     folder: { type: "string", default: tmpdir() },
     share: { type: "string", default: "0.6" },
-    rounds: { type: "string", default: "2" },
     json: { type: "boolean", default: false },
   },
 });
@@ -40,34 +39,39 @@ const report = await inWorkFolder(values.folder, async (folder) => {
   const store = await openRepository(repository, { create: true });
   for (const model of models) await addModel(store, model.folder);
   await applyTiers(store, undefined, { tiers: ["lowrank"], keepOriginals: true });
-  const input: MemoryInput = {
-    repository,
-    models: models.map(({ name }) => name),
-    share: Number(values.share),
-    rounds: Number(values.rounds),
-  };
-  const asStarted = await runAlone<MemoryResult>("memory-engine.ts", input, settingsOfTheCommand());
-  const plain = await runAlone<MemoryResult>("memory-engine.ts", input);
-  return { machine: machine(), asStarted, plain };
+  const input: MemoryInput = { repository, models: models.map(({ name }) => name) };
+  const asStarted = await measure(input, settingsOfTheCommand());
+  return { machine: machine(), asStarted, plain: await measure(input, {}) };
 });
 if (values.json) console.log(JSON.stringify(report, null, 2));
 else print(report.asStarted, report.plain);
+
+interface Column extends GrowingResult {
+  short: ShortResult & { budget: number };
+}
+
+async function measure(input: MemoryInput, variables: Record<string, string>): Promise<Column> {
+  const growing = await runAlone<GrowingResult>("memory-engine.ts", input, variables);
+  const budget = Math.ceil(growing.came.at(-1)!.counted * Number(values.share));
+  const short = await runAlone<ShortResult>("memory-engine.ts", { ...input, budget }, variables);
+  return { ...growing, short: { ...short, budget } };
+}
 
 function settingsOfTheCommand(): Record<string, string> {
   const [firstLine] = readFileSync(new URL("../bin/blockllm.js", import.meta.url), "utf8").split("\n");
   return Object.fromEntries(firstLine!.split(" ").flatMap((word) => (word.includes("=") ? [word.split("=")] : [])));
 }
 
-function print(asStarted: MemoryResult, plain: MemoryResult): void {
+function print(asStarted: Column, plain: Column): void {
   const table = new Table({
     head: ["MB", "counted", "PSS as `blockllm` starts", "PSS by plain `node`"],
     style: { head: [], border: [] },
     colAligns: ["left", "right", "right", "right"],
   });
-  const row = (label: string, of: (result: MemoryResult) => Held): void => {
+  const row = (label: string, of: (result: Column) => Held): void => {
     table.push([label, ...[of(asStarted).counted, of(asStarted).measured, of(plain).measured].map(megabytes)]);
   };
-  const grown = ({ came }: MemoryResult, at: number): Held => ({
+  const grown = ({ came }: Column, at: number): Held => ({
     counted: came[at]!.counted - (came[at - 1]?.counted ?? 0),
     measured: came[at]!.measured - (came[at - 1]?.measured ?? 0),
   });
