@@ -2,7 +2,7 @@ import { keyValueBytesPerToken, scalesByCall, type Chain } from "../chain/chain.
 import { BlockllmError } from "../support/errors.ts";
 import type { EngineConfig } from "./engine-config.ts";
 import { opaqueBytesPerToken } from "./execute/opaque-executor.ts";
-import { largestWithin } from "./kv/capacity.ts";
+import { deviceBytesPerToken, largestWithin } from "./kv/capacity.ts";
 import { PAGE_TOKENS } from "./kv/page-ledger.ts";
 import type { ChainFacts } from "./runners/chain-runner.ts";
 import type { ScheduledModel } from "./sequence.ts";
@@ -13,7 +13,7 @@ export function describeModel(
   { config, weightBytes, ...facts }: ChainFacts & { config: EngineConfig; weightBytes: number },
 ): ScheduledModel {
   const { name, key, document } = chain;
-  const bytesPerToken = chain.kind === "blocks" ? keyValueBytesPerToken(chain) : opaqueBytesPerToken(chain);
+  const bytesPerToken = bytesPerTokenOf(chain, facts);
   const leadTokens = chain.kind === "blocks" && chain.cores.some(({ sinks }) => sinks) ? 1 : 0;
   const pageBytes = bytesPerToken * PAGE_TOKENS;
   const kvBytes = Math.min(config.kvMemoryBytes, config.memoryBytes - weightBytes);
@@ -36,6 +36,11 @@ export function describeModel(
     prefillChunk: wholePrompt ? contextLength : config.prefillChunk,
     ...facts,
   };
+}
+
+function bytesPerTokenOf(chain: Chain, { byCapacity }: ChainFacts): number {
+  if (chain.kind === "opaque") return opaqueBytesPerToken(chain);
+  return byCapacity ? deviceBytesPerToken(chain.cores) : keyValueBytesPerToken(chain);
 }
 
 function tooSmall(

@@ -72,8 +72,8 @@ export class WebgpuRunner implements ChainRunner {
     };
     return {
       needs: ready.needs,
-      // A draft would be verified row by row, and state is not read back.
-      facts: () => ({ speculates: false, stretches: [], byCapacity: true }),
+      // State is not read back.
+      facts: () => ({ speculates: true, stretches: [], byCapacity: true }),
       commit: () => {
         this.#known = sessions;
         this.#executor?.adopt(ready);

@@ -1,4 +1,5 @@
 import type { EngineConfig } from "../engine-config.ts";
+import { capacityFor, tokensWithin } from "../kv/capacity.ts";
 import { pagesFor, PAGE_TOKENS, type PageLedger } from "../kv/page-ledger.ts";
 import type { Work } from "../schedule/next-work.ts";
 import { isDecode } from "../schedule/next-work.ts";
@@ -47,7 +48,9 @@ export class Drafter {
     const { tokens, maxLength, drafting } = sequence;
     const worth = this.#speculate === "always" ? LONGEST_DRAFT : drafting.next(rowCost);
     // The last token is never fed, and the pass gives one token more than it drafts.
-    const length = Math.min(worth, left, maxLength - tokens.length - 1);
+    // Within the capacity it has: a larger one would stay when the draft is refused.
+    const room = sequence.model.byCapacity ? tokensWithin(capacityFor(tokens.length)) - tokens.length : Infinity;
+    const length = Math.min(worth, left, room, maxLength - tokens.length - 1);
     return length < 1 ? [] : this.#claim(sequence, lookUpDraft(tokens, length));
   }
 

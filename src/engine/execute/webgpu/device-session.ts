@@ -60,6 +60,7 @@ export class DeviceSession implements Loadable {
     const session = this.#session;
     this.#session = null;
     await session?.release();
+    if (session) this.#from.device.keeps(this.bytes);
   }
 
   async run(feeds: Record<string, Tensor>): Promise<Record<string, Tensor>> {

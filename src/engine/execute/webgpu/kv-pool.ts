@@ -23,26 +23,24 @@ const SPARE_SLOTS = 8;
  */
 export class KvPool {
   readonly #cores: readonly CoreSpec[];
-  readonly #tensors: DeviceTensors;
+  readonly #device: { readonly tensors: DeviceTensors };
   readonly #alone = new Set<KvPlace>();
   /** capacity → the shared slab of that capacity and who is in which of its slots. */
   readonly #shared = new Map<number, { slab: KvSlab; holders: (KvPlace | null)[] }>();
 
-  constructor(cores: readonly CoreSpec[], tensors: DeviceTensors) {
+  constructor(cores: readonly CoreSpec[], device: { readonly tensors: DeviceTensors }) {
     this.#cores = cores;
-    this.#tensors = tensors;
+    this.#device = device;
   }
 
   /** What is really taken on the device, free slots included. */
   get bytes(): number {
-    const slabs = [...this.#alone].map(({ slab }) => slab);
-    for (const { slab } of this.#shared.values()) slabs.push(slab);
-    return slabs.reduce((sum, { bytes }) => sum + bytes, 0);
+    return this.#slabs().reduce((sum, { bytes }) => sum + bytes, 0);
   }
 
   /** Room for a new sequence's first tokens. */
   async begin(tokens: number): Promise<KvPlace> {
-    const slab = await KvSlab.make(this.#cores, { capacity: capacityFor(tokens), slots: 1 }, this.#tensors);
+    const slab = await KvSlab.make(this.#cores, { capacity: capacityFor(tokens), slots: 1 }, this.#device.tensors);
     const place: KvPlace = { slab, slot: 0, tokens: 0, end: 0 };
     this.#alone.add(place);
     return place;
@@ -52,9 +50,13 @@ export class KvPool {
   async reserve(place: KvPlace, tokens: number): Promise<void> {
     const capacity = capacityFor(tokens);
     if (capacity <= place.slab.capacity) return;
-    const slab = await KvSlab.make(this.#cores, { capacity, slots: 1 }, this.#tensors);
+    const slab = await KvSlab.make(this.#cores, { capacity, slots: 1 }, this.#device.tensors);
     try {
-      await slab.copyFrom({ slab: place.slab }, [{ from: place.slot, to: 0, tokens: place.tokens }], this.#tensors);
+      await slab.copyFrom(
+        { slab: place.slab },
+        [{ from: place.slot, to: 0, tokens: place.tokens }],
+        this.#device.tensors,
+      );
     } catch (error) {
       slab.dispose();
       throw error;
@@ -76,7 +78,7 @@ export class KvPool {
     if (!shared.holders.includes(null)) await this.#resize(shared, grownSlots(shared.slab.slots));
     const slot = shared.holders.indexOf(null);
     const moves = [{ from: 0, to: slot, tokens: place.tokens }];
-    await shared.slab.copyFrom({ slab: place.slab }, moves, this.#tensors);
+    await shared.slab.copyFrom({ slab: place.slab }, moves, this.#device.tensors);
     this.#leave(place);
     Object.assign(place, { slab: shared.slab, slot });
     shared.holders[slot] = place;
@@ -100,9 +102,17 @@ export class KvPool {
     }
   }
 
+  /** Everything in it goes to the host while the device is opened anew; what comes back puts it there again. */
+  async takeOut(): Promise<() => Promise<void>> {
+    const taken = new Map<KvSlab, Float32Array[]>();
+    for (const slab of this.#slabs()) taken.set(slab, await slab.takeOut(this.#device.tensors));
+    return async () => {
+      for (const [slab, contents] of taken) await slab.putBack(contents, this.#device.tensors);
+    };
+  }
+
   dispose(): void {
-    for (const place of this.#alone) place.slab.dispose();
-    for (const { slab } of this.#shared.values()) slab.dispose();
+    for (const slab of this.#slabs()) slab.dispose();
     this.#alone.clear();
     this.#shared.clear();
   }
@@ -123,6 +133,10 @@ export class KvPool {
       throw new Error(`${places.length} sequences have caches, but ${held.length} slots are held`);
   }
 
+  #slabs(): KvSlab[] {
+    return [...[...this.#alone].map(({ slab }) => slab), ...[...this.#shared.values()].map(({ slab }) => slab)];
+  }
+
   #leave(place: KvPlace): void {
     if (this.#alone.delete(place)) return place.slab.dispose();
     const { capacity } = place.slab;
@@ -137,7 +151,7 @@ export class KvPool {
   async #resize(shared: { slab: KvSlab; holders: (KvPlace | null)[] }, slots: number): Promise<void> {
     const holders = shared.holders.filter((holder) => holder !== null);
     const moves = holders.map(({ slot, tokens }, to) => ({ from: slot, to, tokens }));
-    await shared.slab.resize(slots, moves, this.#tensors);
+    await shared.slab.resize(slots, moves, this.#device.tensors);
     holders.forEach((holder, slot) => (holder.slot = slot));
     shared.holders = Array.from({ length: slots }, (_, slot) => holders[slot] ?? null);
   }

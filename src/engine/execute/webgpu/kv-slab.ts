@@ -1,5 +1,6 @@
 import type { Tensor } from "onnxruntime-node";
 import type { CoreSpec } from "../../../blocks/block.ts";
+import { deviceBytesPerToken } from "../../kv/capacity.ts";
 import { type DeviceTensors, viewAs } from "./device-tensors.ts";
 
 /** Keys and values of one layer, [slots, kvHeads, capacity, headSize] each. */
@@ -39,8 +40,7 @@ export class KvSlab {
   }
 
   get bytes(): number {
-    const rows = this.#slots * this.capacity;
-    return this.#cores.reduce((sum, { kvHeads, headSize }) => sum + 8 * rows * kvHeads * headSize, 0);
+    return this.#slots * this.capacity * deviceBytesPerToken(this.#cores);
   }
 
   /** Copies the first `tokens` rows of slots of another slab, or of this one, into slots of this one. */
@@ -84,6 +84,23 @@ export class KvSlab {
       throw error;
     }
     disposeLayers(before.layers);
+  }
+
+  /** Takes what is in it to the host, and gives the device memory back; `putBack` makes it whole again. */
+  async takeOut(tensors: DeviceTensors): Promise<Float32Array[]> {
+    const contents: Float32Array[] = [];
+    for (const { keys, values } of this.#layers)
+      for (const tensor of [keys, values]) contents.push((await tensors.download(tensor)).slice());
+    this.dispose();
+    return contents;
+  }
+
+  async putBack(contents: readonly Float32Array[], tensors: DeviceTensors): Promise<void> {
+    for (const [at, { kvHeads, headSize }] of this.#cores.entries()) {
+      const dims = [this.#slots, kvHeads, this.capacity, headSize];
+      const keys = await tensors.upload(contents[2 * at]!, dims);
+      this.#layers.push({ keys, values: await tensors.upload(contents[2 * at + 1]!, dims) });
+    }
   }
 
   dispose(): void {

@@ -12,6 +12,7 @@ export class WebgpuDevice {
   readonly #chunkRows = new Map<string, number>();
   readonly #opened = new Map<string, CoreSpec>();
   readonly #rowInvariant = new Map<string, boolean>();
+  #keptBytes = 0;
 
   /** Does it compute with float16 numbers? */
   readonly computesHalf: boolean;
@@ -32,6 +33,19 @@ export class WebgpuDevice {
 
   get cores(): DeviceCores {
     return this.#cores;
+  }
+
+  /**
+   * What released sessions still take: ONNX Runtime 1.30 keeps the weights of a session until the last session over the
+   * device is released.
+   */
+  get keptBytes(): number {
+    return this.#keptBytes;
+  }
+
+  /** A session that takes so much was released. */
+  keeps(bytes: number): void {
+    this.#keptBytes += bytes;
   }
 
   /** Makes cores ready and compares each kind with the host once. Error: device_unavailable where it computes wrong. */
@@ -69,9 +83,10 @@ export class WebgpuDevice {
     }
   }
 
-  /** After it was lost. All sessions over it must be gone: ONNX Runtime takes a new device when the last one is. */
+  /** All sessions over it must be gone: ONNX Runtime takes a new device, and gives memory back, when the last one is. */
   async reopen(): Promise<void> {
     await this.close().catch(() => {});
+    this.#keptBytes = 0;
     this.#tensors = await DeviceTensors.open();
     this.#cores = new DeviceCores(this.#tensors);
     for (const core of this.#opened.values()) await this.#cores.open(core);

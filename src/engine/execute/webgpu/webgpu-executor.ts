@@ -1,10 +1,9 @@
 import { Tensor } from "onnxruntime-node";
 import type { CoreSpec, RotarySpec } from "../../../blocks/block.ts";
 import { ADAPTER_INPUT } from "../../../chain/attach-factors.ts";
-import { keyValueBytesPerToken } from "../../../chain/chain.ts";
 import type { Plan, Segment } from "../../../chain/plan.ts";
 import type { RotaryTable } from "../../../chain/rotary-rows.ts";
-import { capacityFor } from "../../kv/capacity.ts";
+import { deviceBytesPerToken } from "../../kv/capacity.ts";
 import { layOutBatch } from "../batch-layout.ts";
 import type { BatchItem, Executor, Needs } from "../executor.ts";
 import { RotaryBatch } from "../rotary-batch.ts";
@@ -41,6 +40,9 @@ export interface DevicePlan {
   tables: ReadonlyMap<RotarySpec, RotaryTable>;
 }
 
+/** Of what loaded segments take, the most that unloaded ones may still take (WebgpuDevice.keptBytes) while others run. */
+const KEPT_SHARE = 0.5;
+
 interface StepRows extends TokenRows {
   values: DeviceRows;
   logits: Float32Array[];
@@ -51,14 +53,14 @@ interface StepRows extends TokenRows {
  * positions and angles go up, logits come down. It walks the same stages over the same flat batch as on the CPU.
  */
 export class WebgpuExecutor implements Executor {
-  readonly #device: WebgpuDevice;
+  readonly device: WebgpuDevice;
   #ready: DevicePlan;
   readonly #pools = new Map<string, KvPool>();
   readonly #sequences = new Map<number, DeviceSequence>();
   #lost = false;
 
   constructor(device: WebgpuDevice, ready: DevicePlan) {
-    this.#device = device;
+    this.device = device;
     this.#ready = ready;
   }
 
@@ -75,7 +77,7 @@ export class WebgpuExecutor implements Executor {
     const chain = this.#ready.chainOf.get(model);
     if (chain === undefined) throw new Error(`No chain of the plan is called ${model}`);
     const planned = this.#ready.plan.chains[chain]!.chain;
-    const bytesPerToken = keyValueBytesPerToken(planned);
+    const bytesPerToken = deviceBytesPerToken(planned.cores);
     this.#sequences.set(sequence, { model, pool: this.#poolFor(planned.cores), bytesPerToken, place: null, tokens: 0 });
   }
 
@@ -101,8 +103,8 @@ export class WebgpuExecutor implements Executor {
 
   /** Of the capacities that sequences have; `deviceBytes` has free slots too. */
   stateBytes(): number {
-    const held = [...this.#sequences.values()].filter(({ place }) => place !== null);
-    return held.reduce((sum, { bytesPerToken, tokens }) => sum + bytesPerToken * capacityFor(tokens), 0);
+    const held = [...this.#sequences.values()];
+    return held.reduce((sum, { bytesPerToken, place }) => sum + bytesPerToken * (place?.slab.capacity ?? 0), 0);
   }
 
   /** Bytes of keys and values that are taken on the device, free slots included. */
@@ -114,9 +116,10 @@ export class WebgpuExecutor implements Executor {
   async execute(items: BatchItem[]): Promise<Float32Array[]> {
     try {
       if (this.#lost) await this.#recover();
+      await this.#giveBack(KEPT_SHARE);
       return await this.#runBatch(items);
     } catch (error) {
-      if (this.#lost || saysDeviceLost(error) || !(await this.#device.isAlive())) {
+      if (this.#lost || saysDeviceLost(error) || !(await this.device.isAlive())) {
         this.#lost = true;
         throw deviceLost(error);
       }
@@ -128,7 +131,7 @@ export class WebgpuExecutor implements Executor {
     this.#sequences.clear();
     for (const pool of this.#pools.values()) pool.dispose();
     for (const session of this.#ready.sessions) await session.unload();
-    await this.#device.close();
+    await this.device.close();
   }
 
   /** Throws if a slot of device memory is held by no sequence, or a sequence has lost its own. */
@@ -145,7 +148,7 @@ export class WebgpuExecutor implements Executor {
     for (const pool of this.#pools.values()) await pool.compact();
     for (const item of items) await this.#makeRoom(item);
     const step: StepRows = {
-      values: new DeviceRows(batch.positions.length, this.#device.tensors),
+      values: new DeviceRows(batch.positions.length, this.device.tensors),
       ids: batch.ids,
       positions: BigInt64Array.from(batch.positions, BigInt),
       rotary: new RotaryBatch(batch.positions, this.#ready.tables),
@@ -167,16 +170,39 @@ export class WebgpuExecutor implements Executor {
     return step.logits;
   }
 
+  /** Nobody waits: the time to give back what unloaded segments still take. */
+  async whileIdle(): Promise<void> {
+    // A failure shows again in the next call, which says so to whom it concerns.
+    if (!this.#lost) await this.#giveBack(0).catch(() => {});
+  }
+
+  /** The weights of segments that were unloaded leave the device only when everything does, and then comes back. */
+  async #giveBack(keptShare: number): Promise<void> {
+    const loaded = this.#ready.sessions.filter(({ isLoaded }) => isLoaded);
+    const bytes = loaded.reduce((sum, session) => sum + session.bytes, 0);
+    if (this.device.keptBytes <= bytes * keptShare) return;
+    // Until all of it is back, sequences have nothing there to go on with.
+    this.#lost = true;
+    const putBack = [];
+    for (const pool of this.#pools.values()) putBack.push(await pool.takeOut());
+    await this.#reopen(loaded);
+    for (const put of putBack) await put();
+    this.#lost = false;
+  }
+
+  async #reopen(loaded: readonly DeviceSession[]): Promise<void> {
+    for (const session of loaded) await session.unload();
+    await this.device.reopen();
+    for (const session of loaded) await session.load();
+  }
+
   /** What was on the device is gone: sequences with tokens cannot go on, weights are loaded again. */
   async #recover(): Promise<void> {
     const gone = [...this.#sequences.values()].find(({ tokens }) => tokens > 0);
     if (gone) throw new Error(`a sequence of ${gone.model} had its keys and values on it`);
-    const loaded = this.#ready.sessions.filter(({ isLoaded }) => isLoaded);
     for (const pool of this.#pools.values()) pool.dispose();
     this.#pools.clear();
-    for (const session of loaded) await session.unload();
-    await this.#device.reopen();
-    for (const session of loaded) await session.load();
+    await this.#reopen(this.#ready.sessions.filter(({ isLoaded }) => isLoaded));
     for (const one of this.#sequences.values()) {
       const { chain } = this.#ready.plan.chains[this.#ready.chainOf.get(one.model)!]!;
       Object.assign(one, { pool: this.#poolFor(chain.cores), place: null });
@@ -186,7 +212,7 @@ export class WebgpuExecutor implements Executor {
 
   #poolFor(cores: readonly CoreSpec[]): KvPool {
     const key = cores.map(({ kvHeads, headSize }) => `${kvHeads}x${headSize}`).join();
-    const pool = this.#pools.get(key) ?? new KvPool(cores, this.#device.tensors);
+    const pool = this.#pools.get(key) ?? new KvPool(cores, this.device);
     this.#pools.set(key, pool);
     return pool;
   }
@@ -237,7 +263,7 @@ export class WebgpuExecutor implements Executor {
     for (const { placed, member, rows } of standing) {
       const one = this.#sequences.get(placed.item.sequence)!;
       const position = placed.item.start + rows.start - placed.rows.start;
-      const stride = one.pool.holders(one.place!) ? 1 : this.#device.chunkRows(member.core!.spec);
+      const stride = one.pool.holders(one.place!) ? 1 : this.device.chunkRows(member.core!.spec);
       for (let from = 0; from < rows.count; from += stride) {
         const count = Math.min(stride, rows.count - from);
         addCall(calls, {
@@ -274,7 +300,7 @@ export class WebgpuExecutor implements Executor {
     // A window's kernel rounds by the total: it must not follow who else is in the slab.
     const total = spec.window !== null && pool.holders(place) ? place.slab.capacity : highest;
     const { q, k, v } = outputs as { q: Tensor; k: Tensor; v: Tensor };
-    const o = await this.#device.cores.attend(spec, { q, k, v, layer: place.slab.layers[layer]!, rows, last, total });
+    const o = await this.device.cores.attend(spec, { q, k, v, layer: place.slab.layers[layer]!, rows, last, total });
     const taken = holders.flatMap((holder, slot) => {
       const member = holder && memberOf.get(holder);
       if (!member) return [];
