@@ -7,30 +7,45 @@ import { renderTable } from "./table.ts";
 const NAMES: Record<DifferenceTier, string> = { lowrank: "low rank", residual: "lossless residual" };
 
 /** Lines below the sharing report; none where no block is a difference to another. */
-export function printTiers(report: Omit<TieredReport, "pairs"> & Pick<Dedupe, "pairs">): string[] {
-  const { lowrank, residual } = report.tiers;
+export function printTiers(
+  report: Omit<TieredReport, "pairs"> & Pick<Dedupe, "pairs" | "applied" | "undone">,
+): string[] {
+  const { unavailable } = report.tiers.residual;
+  const done = describeTiers(report.done, "saved");
+  const begin = done.length === 0 ? [] : ["", ...done];
   const notes = [
-    ...(residual.unavailable === undefined
-      ? []
-      : ["", `lossless residuals were not measured: ${residual.unavailable}`]),
+    ...(unavailable === undefined ? [] : ["", `lossless residuals were not measured: ${unavailable}`]),
     ...(report.too_large.length === 0 ? [] : ["", ...report.too_large.map(describeLarge)]),
   ];
   const pairs = report.pairs.filter((pair) => "tensors" in pair);
-  if (pairs.length === 0) return notes;
+  if (pairs.length === 0) return [...begin, ...notes];
   return [
+    ...begin,
     "",
     printModelPairs(pairs),
     "",
-    ...(lowrank.blocks > 0
-      ? [`low rank: ${formatCount(lowrank.blocks, "block")} as factors would save ${formatBytes(lowrank.saved_bytes)}`]
-      : []),
-    ...(residual.blocks > 0
-      ? [`lossless residual: ${formatCount(residual.blocks, "block")} would save ${formatBytes(residual.saved_bytes)}`]
-      : []),
+    ...describeTiers(possible(report), "would save"),
     `with all of it, ${formatBytes(report.reachable_bytes)} would be stored (${formatPercent(1 - report.reachable_bytes / report.logical_bytes)} saved), ` +
-      `ratio ${report.reachable_ratio.toFixed(2)}; nothing has been rewritten`,
+      `ratio ${report.reachable_ratio.toFixed(2)}${report.applied || report.undone ? "" : "; nothing has been rewritten"}`,
     ...notes,
   ];
+}
+
+type Tiers = TieredReport["done"];
+
+/** What is not done yet. */
+function possible({ tiers, done }: Pick<TieredReport, "tiers" | "done">): Tiers {
+  const left = (tier: DifferenceTier): Tiers[DifferenceTier] => ({
+    blocks: tiers[tier].blocks - done[tier].blocks,
+    saved_bytes: tiers[tier].saved_bytes - done[tier].saved_bytes,
+  });
+  return { lowrank: left("lowrank"), residual: left("residual") };
+}
+
+function describeTiers({ lowrank, residual }: Tiers, saves: string): string[] {
+  const describe = (name: string, { blocks, saved_bytes }: Tiers[DifferenceTier]): string[] =>
+    blocks === 0 ? [] : [`${name.replace("#", formatCount(blocks, "block"))} ${saves} ${formatBytes(saved_bytes)}`];
+  return [...describe(`${NAMES.lowrank}: # as factors`, lowrank), ...describe(`${NAMES.residual}: #`, residual)];
 }
 
 function describeLarge({ model, kind, layer, name, bytes }: LargeTensor): string {
