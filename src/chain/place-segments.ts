@@ -95,9 +95,10 @@ function readBack(last: Cut, order: Segment[], count: { devices: number; segment
 
 function tooLarge(total: number, capacities: readonly number[]): BlockllmError {
   const room = capacities.reduce((sum, capacity) => sum + capacity, 0);
+  const excess = total > room ? `, ${total - room} too many` : "";
   return new BlockllmError(
     "memory_exceeded",
-    `The segments take ${total} bytes and do not fit, none cut apart, into devices of ${capacities.join(", ")} bytes (${room} in all)`,
+    `The segments take ${total} bytes and do not fit, none cut apart, into devices of ${capacities.join(", ")} bytes (${room} in all)${excess}`,
     { hint: "serve fewer models with --models" },
   );
 }

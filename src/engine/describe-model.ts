@@ -38,6 +38,28 @@ export function describeModel(
   };
 }
 
+/**
+ * All of them, each described by itself. Error: memory_exceeded where some do not fit; it says by how much the first, how
+ * many others, and which do.
+ */
+export function describeModels(chains: readonly Chain[], describe: (chain: Chain) => ScheduledModel): ScheduledModel[] {
+  const models: ScheduledModel[] = [];
+  const refused: BlockllmError[] = [];
+  for (const chain of chains) {
+    try {
+      models.push(describe(chain));
+    } catch (error) {
+      if (!(error instanceof BlockllmError) || error.code !== "memory_exceeded") throw error;
+      refused.push(error);
+    }
+  }
+  const [first, ...others] = refused;
+  if (!first) return models;
+  const more = others.length === 0 ? "" : `; ${others.length} more of ${chains.length} models do not fit either`;
+  const fit = models.length === 0 ? "" : `; these fit: --models ${models.map(({ name }) => name).join(",")}`;
+  throw new BlockllmError("memory_exceeded", `${first.message}${more}`, { hint: `${first.hint}${fit}`, cause: first });
+}
+
 function bytesPerTokenOf(chain: Chain, { byCapacity }: ChainFacts): number {
   if (chain.kind === "opaque") return opaqueBytesPerToken(chain);
   return byCapacity ? deviceBytesPerToken(chain.cores) : keyValueBytesPerToken(chain);

@@ -37,8 +37,9 @@ export interface RunningRequest {
  */
 export async function startEngine(options: EngineOptions): Promise<EngineClient> {
   const { device = "cpu", repository, models, signal, ...knobs } = options;
-  const config = engineConfig(knobs);
+  engineConfig(knobs);
   const startOn = async (choice: DeviceChoice): Promise<EngineClient> => {
+    const config = engineConfig({ ...memoryOf(choice), ...knobs });
     const placed = { device: choice.devices.join(","), deviceStrict: device !== "auto" };
     const start: WorkerStart = { repository, models, config: { ...config, ...placed } };
     const client = await startEngineThread(scriptBeside(import.meta.url, "engine-worker"), start, signal);
@@ -53,6 +54,10 @@ export async function startEngine(options: EngineOptions): Promise<EngineClient>
     const warnings = [...choice.warnings, `${choice.devices.join(", ")} is left out: ${reasonOf(error)}`];
     return await startOn({ devices: ["cpu"], reason: "the device failed at start", warnings });
   }
+}
+
+function memoryOf({ memoryBytes }: DeviceChoice): EngineKnobs {
+  return memoryBytes === undefined ? {} : { memoryBytes };
 }
 
 /**

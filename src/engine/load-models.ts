@@ -2,7 +2,7 @@ import type { BlockChain, Chain, OpaqueChain } from "../chain/chain.ts";
 import type { Plan } from "../chain/plan.ts";
 import { resolveChain, type BlockSource } from "../chain/resolve-chain.ts";
 import { BlockllmError } from "../support/errors.ts";
-import { describeModel } from "./describe-model.ts";
+import { describeModel, describeModels } from "./describe-model.ts";
 import { isWebgpu, type Device } from "./device/device.ts";
 import type { EngineConfig } from "./engine-config.ts";
 import type { Executor, Needs } from "./execute/executor.ts";
@@ -117,7 +117,7 @@ class ModelSet {
       ...(device?.needs ?? []),
       ...[...opaque.values()].flatMap((one) => [...one.needs]),
     ]);
-    const models = served.map((chain) => {
+    const models = describeModels(served, (chain) => {
       const weightBytes = needs.get(chain.key)!.reduce((sum, { bytes }) => sum + bytes, 0);
       const facts = isBlockChain(chain) ? runs(chain).facts(chain) : OPAQUE;
       const hostReason = reasons.get(chain.key);

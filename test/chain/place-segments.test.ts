@@ -53,8 +53,12 @@ describe("placing segments on devices", () => {
       [[0, 1]],
     );
     expect(() => placeSegments(plan, [20, 20])).toThrowError(
-      expect.objectContaining({ code: "memory_exceeded", message: expect.stringContaining("40 bytes") }) as Error,
+      expect.objectContaining({
+        code: "memory_exceeded",
+        message: expect.stringMatching(/40 bytes.*\(40 in all\)$/),
+      }) as Error,
     );
+    expect(() => placeSegments(plan, [20])).toThrowError(/40 bytes.*\(20 in all\), 20 too many$/);
   });
 
   test("no placement of consecutive segments that fits carries fewer bytes across", () => {

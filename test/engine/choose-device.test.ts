@@ -16,6 +16,7 @@ function machine(results: Partial<Record<Device, number | string>>, more: Partia
     mayHaveGpu: () => true,
     hasCudaLibraries: () => "cuda:0" in results,
     cudaIndices: () => [0],
+    graphicsMemory: () => null,
     test: tested,
     ...more,
   };
@@ -63,6 +64,15 @@ describe("a device by its name", () => {
   test("can be every CUDA device", async () => {
     const facts = machine({ "cuda:0": 2, "cuda:1": 2 }, { cudaIndices: () => [0, 1] });
     expect((await chooseDevice("cuda", facts)).devices).toEqual(["cuda:0", "cuda:1"]);
+  });
+
+  test("brings its own memory where a driver says what it has, if it keeps weights, keys and values", async () => {
+    const facts = machine({ webgpu: 4, "cuda:0": 2 }, { graphicsMemory: () => 8e9 });
+    expect(await chooseDevice("webgpu", facts)).toMatchObject({ memoryBytes: 8e9 });
+    expect(await chooseDevice("auto", facts)).toMatchObject({ devices: ["webgpu"], memoryBytes: 8e9 });
+    for (const wish of ["cpu", "cuda:0"] as const)
+      expect(await chooseDevice(wish, facts)).not.toHaveProperty("memoryBytes");
+    expect(await chooseDevice("webgpu", machine({ webgpu: 4 }))).not.toHaveProperty("memoryBytes");
   });
 
   test("is written as --device takes it", () => {

@@ -1,19 +1,32 @@
-import { type Chain, keyValueBytesPerToken } from "../../chain/chain.ts";
+import { type BlockChain, type Chain, keyValueBytesPerToken } from "../../chain/chain.ts";
 import { planChains, type Plan } from "../../chain/plan.ts";
 import { refineChains } from "../../chain/refine-chains.ts";
 import { resolveChain, type BlockSource } from "../../chain/resolve-chain.ts";
-import { engineConfig } from "../../engine/engine-config.ts";
+import { isWebgpu } from "../../engine/device/device.ts";
+import { graphicsMemory } from "../../engine/device/graphics-memory.ts";
+import { engineConfig, type EngineConfig } from "../../engine/engine-config.ts";
+import { deviceBytesPerToken } from "../../engine/kv/capacity.ts";
 import { divideMemory } from "../../engine/memory/divide-memory.ts";
 import { ownBytes } from "../../engine/memory/own-bytes.ts";
+import { plannedBytes } from "../../engine/memory/planned-bytes.ts";
 import { openRepository } from "../../store/open-repository.ts";
 import { defineCommand } from "../command.ts";
 import { formatBytes, formatCount, formatPercent } from "../output/format.ts";
 import { renderFacts, renderTable } from "../output/table.ts";
 import { byteCount, commaSeparated } from "../parse-values.ts";
+import {
+  deviceFacts,
+  type DevicePlanReport,
+  leftOutOn,
+  PLANNED_DEVICE_OPTION,
+  type PlannedDevice,
+  spreadOverCuda,
+} from "../plan-device.ts";
 
 interface PlanOptions {
   models?: string[];
   memory?: number;
+  device?: PlannedDevice;
 }
 
 interface PlanReport {
@@ -23,6 +36,7 @@ interface PlanReport {
   /** Weights loaded once each, against once per model. */
   bytes: number;
   bytes_per_model_deployment: number;
+  device?: DevicePlanReport;
   memory?: MemoryReport;
 }
 
@@ -54,23 +68,30 @@ export const planCommand = defineCommand<PlanOptions, PlanReport>({
       help: "what `serve` would do with so much memory for weights, activations and KV, like 8GB",
       parse: byteCount("--memory"),
     },
+    PLANNED_DEVICE_OPTION,
   ],
-  examples: ["blockllm plan --memory 8GB", "blockllm plan --models support,legal --json"],
+  examples: ["blockllm plan --memory 8GB", "blockllm plan --models support,legal --device webgpu --json"],
   async run({ repositoryPath }, _operands, options) {
     const repository = await openRepository(repositoryPath);
     const names = options.models ?? (await repository.listModels()).map(({ name }) => name);
-    const chains = [];
-    for (const name of names) chains.push(await resolveChain(repository, name));
-    const { chains: refined } = await refineChains(
-      chains.filter((chain) => chain.kind === "blocks"),
-      repository,
-    );
-    const plan = planChains(refined);
-    const planned = { chains, plan, source: repository };
-    const own = await ownBytes(plan, repository);
-    const said = report(planned, own);
-    if (options.memory === undefined) return said;
-    return { ...said, memory: await reportMemory(planned, options.memory) };
+    const all: Chain[] = [];
+    for (const name of names) all.push(await resolveChain(repository, name));
+    const { device } = options;
+    const leftOut = device === undefined ? {} : await leftOutOn(device, all, repository);
+    const chains = all.filter(({ name }) => !(name in leftOut));
+    const plan = planChains((await refineChains(chains.filter(isBlockChain), repository)).chains);
+
+    const memoryBytes = options.memory ?? (device !== undefined && isWebgpu(device) ? graphicsMemory() : null);
+    const config = engineConfig({
+      ...(memoryBytes === null ? {} : { memoryBytes }),
+      device: device === "cuda" ? "cuda:0" : (device ?? "cpu"),
+    });
+    const planned = { chains, plan, source: repository, config };
+    return {
+      ...(await report(planned)),
+      ...(device === undefined ? {} : { device: reportDevice(device, plan, leftOut) }),
+      ...(memoryBytes === null ? {} : { memory: await reportMemory(planned) }),
+    };
   },
   print: (plan) => [printModels(plan), "", printSums(plan)].join("\n"),
 });
@@ -79,16 +100,18 @@ interface Planned {
   chains: Chain[];
   plan: Plan;
   source: BlockSource;
+  config: EngineConfig;
 }
 
-/** `own`: by the plan's chains. An opaque model shares nothing. */
-function report({ chains, plan }: Planned, own: number[]): PlanReport {
+/** An opaque model shares nothing. */
+async function report({ chains, plan, source, config }: Planned): Promise<PlanReport> {
+  const own = await ownBytes(plan, plannedBytes(source, config));
   const ownOf = new Map(plan.chains.map(({ chain: { key } }, index) => [key, own[index]!]));
   const models = chains.map((chain) => ({
     name: chain.name,
     bytes: weightBytes(chain),
     own_bytes: ownOf.get(chain.key) ?? weightBytes(chain),
-    kv_bytes_per_token: kvBytesPerToken(chain),
+    kv_bytes_per_token: kvBytesPerToken(chain, config.device),
   }));
   const opaque = chains.filter((chain) => chain.kind === "opaque");
   const bytes = plan.bytes + opaque.reduce((sum, chain) => sum + weightBytes(chain), 0);
@@ -107,8 +130,9 @@ function weightBytes(chain: Chain): number {
 }
 
 /** An opaque model's own past tensors are not counted. */
-function kvBytesPerToken(chain: Chain): number {
-  return chain.kind === "opaque" ? 0 : keyValueBytesPerToken(chain);
+function kvBytesPerToken(chain: Chain, device: string): number {
+  if (chain.kind === "opaque") return 0;
+  return isWebgpu(device) ? deviceBytesPerToken(chain.cores) : keyValueBytesPerToken(chain);
 }
 
 function describeSegment(
@@ -119,11 +143,15 @@ function describeSegment(
   return { id, parts: parts.map((part) => part.label), models, bytes };
 }
 
-async function reportMemory({ chains, plan, source }: Planned, memoryBytes: number): Promise<MemoryReport> {
-  const division = await divideMemory(chains, plan, { config: engineConfig({ memoryBytes }), source });
-  const dearest = Math.max(1, ...chains.map(kvBytesPerToken));
+function reportDevice(name: PlannedDevice, plan: Plan, leftOut: Record<string, string>): DevicePlanReport {
+  return { name, left_out: leftOut, ...(name === "cuda" ? { devices: spreadOverCuda(plan) } : {}) };
+}
+
+async function reportMemory({ chains, plan, source, config }: Planned): Promise<MemoryReport> {
+  const division = await divideMemory(chains, plan, { config, source });
+  const dearest = Math.max(1, ...chains.map((chain) => kvBytesPerToken(chain, config.device)));
   return {
-    bytes: memoryBytes,
+    bytes: config.memoryBytes,
     weights: division.weightBytes,
     loaded_segments: division.loadedSegments,
     left_for_kv: division.kvBytes,
@@ -163,5 +191,10 @@ function printSums(plan: PlanReport): string {
       ["tokens it holds", tokens],
     );
   }
+  if (plan.device !== undefined) facts.push(...deviceFacts(plan.device));
   return renderFacts(facts);
+}
+
+function isBlockChain(chain: Chain): chain is BlockChain {
+  return chain.kind === "blocks";
 }

@@ -157,15 +157,22 @@ async function loadEngine(context: CommandContext, options: ServeOptions): Promi
     `loaded ${formatCount(engine.models.length, "model")}, ${formatBytes(stats.weightBytes)} of weights, in ${took}`,
   );
   noteDevice(engine, progress);
-  progress.note(describeMemory(stats, options.memory === undefined));
+  progress.note(describeMemory(stats, options.memory === undefined ? memoryOwner(engine) : null));
   return engine;
 }
 
-function describeMemory(stats: EngineStats, measured: boolean): string {
+/** Whose memory a share was taken of. */
+function memoryOwner({ device }: EngineClient): string {
+  if (device.memoryBytes !== undefined) return "device";
+  const { boundBy, totalBytes } = machineMemory();
+  return `${boundBy}'s ${formatBytes(totalBytes)}`;
+}
+
+/** `owner` is null where the memory was asked for. */
+function describeMemory(stats: EngineStats, owner: string | null): string {
   const { memoryBytesLimit, weightBytes, kvBytesLimit, segments, loadedSegments } = stats;
   const left = Math.min(kvBytesLimit, memoryBytesLimit - weightBytes);
-  const { boundBy, totalBytes } = machineMemory();
-  const source = measured ? ` (of the ${boundBy}'s ${formatBytes(totalBytes)}; --memory sets it)` : "";
+  const source = owner === null ? "" : ` (of the ${owner}; --memory sets it)`;
   const later =
     loadedSegments === segments ? "" : `; ${segments - loadedSegments} of ${segments} segments wait to be asked for`;
   return `memory: ${formatBytes(memoryBytesLimit)}${source}, ${formatBytes(left)} of it left for keys and values${later}`;

@@ -1,6 +1,7 @@
 import { BlockllmError } from "../../support/errors.ts";
 import { isWebgpu, type Device, type DeviceWish } from "./device.ts";
 import { cudaInstallLine, hasCudaLibraries, listCudaDevices, mayHaveGpu } from "./find-devices.ts";
+import { graphicsMemory } from "./graphics-memory.ts";
 import { testDevice, type DeviceTest } from "./test-device.ts";
 
 /** What the choice is made from; tests bring their own. */
@@ -8,6 +9,7 @@ export interface DeviceFacts {
   mayHaveGpu(): boolean;
   hasCudaLibraries(): boolean;
   cudaIndices(): number[];
+  graphicsMemory(): number | null;
   test(device: Device): Promise<DeviceTest>;
 }
 
@@ -18,17 +20,26 @@ export interface DeviceChoice {
   reason: string;
   /** Devices that were tried and left out. */
   warnings: string[];
+  /** What a graphics device gives to weights, keys and values where nobody says; missing: the machine's memory counts. */
+  memoryBytes?: number;
 }
 
 const MACHINE: DeviceFacts = {
   mayHaveGpu,
   hasCudaLibraries,
   cudaIndices: () => listCudaDevices().map(({ index }) => index),
+  graphicsMemory,
   test: testDevice,
 };
 
 /** Tests what was asked for, or with `auto` all there is, and takes the fastest. Error: device_unavailable. */
 export async function chooseDevice(wish: DeviceWish, facts = MACHINE): Promise<DeviceChoice> {
+  const choice = await choose(wish, facts);
+  const memoryBytes = isWebgpu(choice.devices[0]) ? facts.graphicsMemory() : null;
+  return memoryBytes === null ? choice : { ...choice, memoryBytes };
+}
+
+async function choose(wish: DeviceWish, facts: DeviceFacts): Promise<DeviceChoice> {
   if (wish === "cpu") return { devices: ["cpu"], reason: "asked for", warnings: [] };
   if (wish === "auto") return await chooseFastest(facts);
   const devices = devicesOf(wish, facts);

@@ -1,14 +1,15 @@
 import type { Chain } from "../../chain/chain.ts";
 import type { Plan } from "../../chain/plan.ts";
 import type { BlockSource } from "../../chain/resolve-chain.ts";
-import { describeModel } from "../describe-model.ts";
+import { describeModel, describeModels } from "../describe-model.ts";
+import { isWebgpu } from "../device/device.ts";
 import type { EngineConfig } from "../engine-config.ts";
 import type { Loadable } from "../execute/executor.ts";
 import { opaqueBytes } from "../execute/opaque-executor.ts";
 import type { ScheduledModel } from "../sequence.ts";
 import { MemoryBudget } from "./memory-budget.ts";
 import { Residency } from "./residency.ts";
-import { segmentBytes } from "./segment-bytes.ts";
+import { plannedBytes } from "./planned-bytes.ts";
 import { Workspace } from "./workspace.ts";
 
 export interface MemoryDivision {
@@ -25,26 +26,29 @@ export async function divideMemory(
   plan: Plan,
   { config, source }: { config: EngineConfig; source: BlockSource },
 ): Promise<MemoryDivision> {
+  const bytesOf = plannedBytes(source, config);
   const segments = await Promise.all(
-    plan.segments.map(async (segment) => unloaded(`${segment.id}`, await segmentBytes(segment, source))),
+    plan.segments.map(async (segment) => unloaded(`${segment.id}`, await bytesOf(segment))),
   );
-  const workspace = new Workspace(plan.segments, config.maxBatchTokens);
+  const byCapacity = isWebgpu(config.device);
+  const workspace = byCapacity ? [] : [new Workspace(plan.segments, config.maxBatchTokens)];
   const needs = new Map<string, Loadable[]>();
   for (const { chain, walk } of plan.chains) {
     const used = new Set(walk.flatMap((step) => (step.kind === "segment" ? [step.segment] : [])));
-    needs.set(chain.key, [...Array.from(used, (id) => segments[id]!), workspace]);
+    needs.set(chain.key, [...Array.from(used, (id) => segments[id]!), ...workspace]);
   }
   for (const chain of chains)
     if (chain.kind === "opaque") needs.set(chain.key, [unloaded(chain.key, opaqueBytes(chain, config.maxBatchTokens))]);
-  const models = chains.map((chain) =>
-    describeModel(chain, { config, weightBytes: bytesOf(needs.get(chain.key)!), speculates: false, stretches: [] }),
+  const facts = { config, speculates: false, stretches: [], byCapacity };
+  const models = describeModels(chains, (chain) =>
+    describeModel(chain, { ...facts, weightBytes: sumOf(needs.get(chain.key)!) }),
   );
 
   const budget = new MemoryBudget(config);
   const residency = new Residency(budget, needs);
   residency.expectWhatFits(chains.map(({ key }) => key));
   return {
-    weightBytes: bytesOf([...new Set([...needs.values()].flat())]),
+    weightBytes: sumOf([...new Set([...needs.values()].flat())]),
     loadedSegments: residency.dueSegments,
     kvBytes: budget.free("kv"),
     models,
@@ -55,6 +59,6 @@ function unloaded(key: string, bytes: number): Loadable {
   return { key, bytes, isLoaded: false, load: async () => {}, unload: async () => {} };
 }
 
-function bytesOf(loadables: readonly Loadable[]): number {
+function sumOf(loadables: readonly Loadable[]): number {
   return loadables.reduce((sum, { bytes }) => sum + bytes, 0);
 }

@@ -1,15 +1,14 @@
 import type { Plan, Segment } from "../../chain/plan.ts";
-import type { BlockSource } from "../../chain/resolve-chain.ts";
-import { segmentBytes } from "./segment-bytes.ts";
+import type { PlannedBytes } from "./planned-bytes.ts";
 import { factorBytes } from "./session-bytes.ts";
 
 /** What each chain of a plan adds to the memory that the others take: segments and adapters that it alone uses. */
-export async function ownBytes(plan: Plan, source: BlockSource): Promise<number[]> {
+export async function ownBytes(plan: Plan, bytesOf: PlannedBytes): Promise<number[]> {
   const own = plan.chains.map(() => 0);
   for (const segment of plan.segments) {
     const [only, ...others] = segment.chains;
     if (others.length === 0) {
-      own[only!]! += await segmentBytes(segment, source);
+      own[only!]! += await bytesOf(segment);
       continue;
     }
     segment.adapters.forEach((adapter, place) => {

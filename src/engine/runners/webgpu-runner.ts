@@ -8,7 +8,7 @@ import { readRotaryTables } from "../execute/rotary-tables.ts";
 import { walkStages } from "../execute/walk-stages.ts";
 import { coreObstacle } from "../execute/webgpu/device-cores.ts";
 import { DeviceSession } from "../execute/webgpu/device-session.ts";
-import { withoutKernel } from "../execute/webgpu/for-webgpu.ts";
+import { halfUse, withoutKernel } from "../execute/webgpu/for-webgpu.ts";
 import { noHalf } from "../execute/webgpu/half-floats.ts";
 import { WebgpuDevice } from "../execute/webgpu/webgpu-device.ts";
 import { WebgpuExecutor, type DevicePlan } from "../execute/webgpu/webgpu-executor.ts";
@@ -47,10 +47,10 @@ export class WebgpuRunner implements ChainRunner {
   async prepare(chains: BlockChain[]): Promise<PreparedChains> {
     const device = (this.#device ??= await WebgpuDevice.open());
     if (this.#config.device === "webgpu:fp16" && !device.computesHalf) throw noHalf();
-    const half = this.#config.device === "webgpu:fp16" ? "products" : device.computesHalf ? "tables" : "none";
     const plan = planChains((await refineChains(chains, this.#source)).chains);
     await device.openCores(chains.flatMap(({ cores }) => cores));
-    const from = { source: this.#source, device, half, maxBatchTokens: this.#config.maxBatchTokens } as const;
+    const half = halfUse(this.#config.device, device.computesHalf);
+    const from = { source: this.#source, device, half, maxBatchTokens: this.#config.maxBatchTokens };
     const sessions = plan.segments.map((segment) => {
       const session = new DeviceSession(segment, from);
       return this.#known.find(({ key }) => key === session.key) ?? session;

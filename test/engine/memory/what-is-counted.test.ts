@@ -61,7 +61,7 @@ describe("memory that plan says and the engine takes", () => {
   it("says of each model what the others' memory grows by when it comes", async () => {
     const chains = await Promise.all(ALIKE.map(chainOf));
     const refined = (await refineChains(chains, split.repository)).chains;
-    const own = await ownBytes(planChains(refined), split.repository);
+    const own = await ownBytes(planChains(refined), async (segment) => segmentBytes(segment, split.repository));
     for (const [index, bytes] of own.entries()) {
       const all = await heldBytes(planChains(refined));
       const others = await heldBytes(planChains(refined.filter((_, at) => at !== index)));

@@ -2,7 +2,7 @@ import type { InferenceSession, Tensor } from "onnxruntime-node";
 import type { Segment } from "../../../chain/plan.ts";
 import type { BlockSource } from "../../../chain/resolve-chain.ts";
 import { BlockllmError } from "../../../support/errors.ts";
-import { runBytes, sessionBytes } from "../../memory/session-bytes.ts";
+import { deviceSessionBytes } from "../../memory/session-bytes.ts";
 import type { Loadable } from "../executor.ts";
 import { readSegment } from "../read-segment.ts";
 import { openSession } from "../rebuilt-weights.ts";
@@ -31,7 +31,7 @@ export class DeviceSession implements Loadable {
 
   constructor(segment: Segment, from: DeviceSource) {
     this.key = `webgpu ${segmentKey(segment)}`;
-    this.bytes = sessionBytes(segment) + runBytes(segment, from.maxBatchTokens);
+    this.bytes = deviceSessionBytes(segment, from);
     this.segment = segment;
     this.#from = from;
   }

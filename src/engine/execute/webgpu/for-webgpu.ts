@@ -17,6 +17,12 @@ const ON_DEVICE = new Set(
  */
 export type HalfUse = "none" | "tables" | "products";
 
+/** `computesHalf`: can the device compute with float16 numbers? */
+export function halfUse(device: "webgpu" | "webgpu:fp16", computesHalf: boolean): HalfUse {
+  if (device === "webgpu:fp16") return "products";
+  return computesHalf ? "tables" : "none";
+}
+
 const FLOAT32 = 1;
 const FLOAT16 = 10;
 
