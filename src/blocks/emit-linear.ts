@@ -61,6 +61,11 @@ function emitProjection({ emitter, node, inputs, name, output }: Emission): stri
       node.weights["zeroPoints"] === undefined
         ? []
         : [zeroPointsOf(emitter, `${name}.zeroPoints`, node.weights["zeroPoints"])];
+    const { groupIndex } = node.weights;
+    const grouping =
+      groupIndex === undefined
+        ? []
+        : [...(zeroPoints.length === 0 ? [""] : []), weight(emitter, `${name}.groupIndex`, groupIndex)];
     const attributes = {
       K: int(inputWidth!),
       N: int(node.width),
@@ -71,7 +76,7 @@ function emitProjection({ emitter, node, inputs, name, output }: Emission): stri
     return add(emitter, {
       opType: "MatMulNBits",
       domain: "com.microsoft",
-      inputs: [inputs[0]!, packed, scales, ...zeroPoints],
+      inputs: [inputs[0]!, packed, scales, ...zeroPoints, ...grouping],
       output,
       attributes,
     });

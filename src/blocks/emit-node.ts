@@ -51,6 +51,7 @@ const EMITTERS: Partial<Record<RowNode["op"], (emission: Emission) => string>> =
   onehot: emitOneHot,
   not: emitNot,
   fill: emitFill,
+  rounded: emitRounded,
   rotary: ({ emitter, node, inputs, output }) => {
     const { rotary, heads } = node.attributes;
     const rotated = rotary!.dim * heads!;
@@ -116,6 +117,20 @@ function emitUnary({ emitter, node, inputs, name, output }: Emission): string {
     default:
       return add(emitter, { opType: node.attributes.function!, inputs: [x], output });
   }
+}
+
+function emitRounded({ emitter, node, inputs, name, output }: Emission): string {
+  const { scale, zero, integer } = node.attributes.grid!;
+  const bytes = new Uint8Array(integer.endsWith("16") ? Uint16Array.of(zero).buffer : Uint8Array.of(zero).buffer);
+  const zeroPoint = `${name}.zeroPoint`;
+  emitter.constants.set(zeroPoint, { name: zeroPoint, dtype: integer, dims: [], data: { kind: "bytes", bytes } });
+  const operands = [scalar(emitter, name, scale), zeroPoint];
+  const stored = add(emitter, {
+    opType: "QuantizeLinear",
+    inputs: [inputs[0]!, ...operands],
+    output: `${name}.integers`,
+  });
+  return add(emitter, { opType: "DequantizeLinear", inputs: [stored, ...operands], output });
 }
 
 function emitVector({ emitter, node, inputs, name, output }: Emission): string {

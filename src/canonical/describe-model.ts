@@ -14,14 +14,14 @@ export function describeExporter({ producer, graph, opsets }: OnnxModel): string
   return `${producer === "" ? "unnamed exporter" : producer}, opset ${opset}`;
 }
 
-/** The precision of the projections: "fp32", "int4", "int8 dynamic" (rows rounded too), joined by "+" when layers differ. */
+/** The precision of the projections: "fp32", "int4", "int8 dynamic" or "int8 static" (rows rounded too), joined by "+" when layers differ. */
 export function describePrecision({ program }: CanonicalModel): string {
   const found = new Set<string>();
-  for (const { op, attributes, weights } of program.nodes) {
-    if (op === "linear")
-      found.add(
-        `${attributes.bits === undefined ? floatName(weights["weight"]!) : `int${attributes.bits}`}${attributes.dynamic === true ? " dynamic" : ""}`,
-      );
+  for (const { op, inputs, attributes, weights } of program.nodes) {
+    if (op !== "linear") continue;
+    const stored = attributes.bits === undefined ? floatName(weights["weight"]!) : `int${attributes.bits}`;
+    const onGrid = program.node(inputs[0]!).op === "rounded";
+    found.add(`${stored}${attributes.dynamic === true ? " dynamic" : onGrid ? " static" : ""}`);
   }
   return [...found].toSorted().join("+");
 }

@@ -4,10 +4,12 @@ import {
   broadcastDims,
   broadcastTo,
   gatherMovement,
+  floatAttribute,
   gatherNdMovement,
   intAttribute,
   positive,
   stridesOf,
+  transposition,
 } from "./movement.ts";
 import { count, known, lazyKnown, Unliftable, type Known } from "./value.ts";
 
@@ -119,6 +121,13 @@ const OPERATORS: Record<string, Operator> = {
     return known([data!.dims.length, found.length], "int", Float64Array.from(out));
   },
   MatMul: (node, [a, b]) => matmul(node, a!, b!),
+  FusedMatMul: (node, [a, b]) => {
+    const product = matmul(node, turned(node, a!, 0), turned(node, b!, 1));
+    const alpha = floatAttribute(node, "alpha", 1);
+    return alpha === 1
+      ? product
+      : lazyKnown(product.dims, "float", () => product.read().map((each) => Math.fround(each * alpha)));
+  },
 };
 
 const REDUCTIONS: Record<string, (values: Float64Array) => number> = {
@@ -187,6 +196,24 @@ function matmul(node: GraphNode, a: Known, b: Known): Known {
     }
     return out;
   });
+}
+
+function turned(node: GraphNode, value: Known, input: 0 | 1): Known {
+  const order = turnedAxes(node, input, value.dims.length);
+  if (order === null) return value;
+  const { dims, from } = transposition(value.dims, order);
+  return lazyKnown(dims, value.type, () => moved(value, from!));
+}
+
+/** In which order com.microsoft.FusedMatMul takes an operand's axes; null: as they are. */
+export function turnedAxes(node: GraphNode, input: 0 | 1, rank: number): number[] | null {
+  const suffix = input === 0 ? "A" : "B";
+  const axes = Array.from({ length: rank }, (_, axis) => axis);
+  const batch = intAttribute(node, `transBatch${suffix}`, 0) === 1;
+  const order = batch ? [...axes.slice(1, -1), 0, rank - 1] : axes;
+  const matrix = intAttribute(node, `trans${suffix}`, 0) === 1;
+  if (matrix && rank > 1) order.push(...order.splice(-2).toReversed());
+  return batch || matrix ? order : null;
 }
 
 function moved(data: Known, from: Int32Array): Float64Array {

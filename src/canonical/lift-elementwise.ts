@@ -7,7 +7,7 @@ import { spread } from "./known-elementwise.ts";
 import { addToScores, HIDES, hideScores, scaleScores, tanhOfScores } from "./lift-scores.ts";
 import { formAt, valueOf, type Lift, type Lifter } from "./lifter.ts";
 import { positionRows, vectorOperation } from "./lift-linear.ts";
-import { axesOf, broadcastDims, intAttribute, keep } from "./movement.ts";
+import { axesOf, broadcastDims, floatAttribute, intAttribute, keep } from "./movement.ts";
 import { optionalKnown } from "./lifter.ts";
 import { count, scalarOf, Unliftable, type Form, type Known, type Value } from "./value.ts";
 
@@ -19,7 +19,7 @@ export const liftUnary: Lift = (lifter, node) => {
   return [unary(lifter, node, formAt(lifter, node, 0))];
 };
 
-/** GELU exactly or by tanh; com.microsoft.FastGelu adds a bias first. */
+/** GELU exactly or by tanh; com.microsoft.FastGelu and BiasGelu add a bias first. */
 export const liftGelu: Lift = (lifter, node) => {
   const approximate = node.attributes.get("approximate");
   const tanh = node.opType === "FastGelu" || (approximate?.kind === "string" && approximate.value === "tanh");
@@ -27,6 +27,13 @@ export const liftGelu: Lift = (lifter, node) => {
   const x = formAt(lifter, node, 0);
   const biased = bias === null ? x : vectorOperation(lifter, node, { x, operand: bias, operation: "Add" });
   return [unary(lifter, node, biased, tanh ? "GeluTanh" : "Gelu")];
+};
+
+/** com.microsoft.QuickGelu: x · sigmoid(α · x), which is SiLU where α is 1. */
+export const liftQuickGelu: Lift = (lifter, node) => {
+  const x = formAt(lifter, node, 0);
+  const scaled = withScalar(lifter, { ...node, opType: "Mul" }, x, floatAttribute(node, "alpha", 1.702));
+  return [rowsWithRows(lifter, { ...node, opType: "Mul" }, x, unary(lifter, node, scaled, "Sigmoid"))];
 };
 
 /** Add, Sub, Mul, Div, Pow, Min, Max of rows with rows, numbers or weights; of attention scores with masks and scales. */

@@ -1,5 +1,6 @@
 import type { GraphNode } from "../onnx/model.ts";
 import { formOfRows, inTokenOrder, joinSources, moveForms, rowsOf, scaleForm, shapeOnly } from "./form.ts";
+import { unary } from "./lift-rows.ts";
 import { formAt, knownAt, optionalValue, weightAt, type Lift, type Lifter } from "./lifter.ts";
 import { concatenation, floatAttribute, gatherMovement, intAttribute } from "./movement.ts";
 import { count, integers, lazyKnown, Unliftable, type Form, type Known } from "./value.ts";
@@ -22,7 +23,8 @@ export const liftMatMul: Lift = (lifter, node) => {
   const transposed = intAttribute(node, "transB", 0) === 1;
   const alpha = floatAttribute(node, "alpha", 1);
   const weight = transposed ? transposeWeight(given) : given;
-  if (intAttribute(node, "transA", 0) !== 0) throw new Unliftable(node.name, `${node.opType} with transA`);
+  if (["transA", "transBatchA", "transBatchB"].some((name) => intAttribute(node, name, 0) !== 0))
+    throw new Unliftable(node.name, `${node.opType} of rows that it turns`);
   const out = linear(lifter, node, { x, weights: { weight }, width: weight.dims[1]! });
   const scaled = alpha === 1 ? out : scaleForm(out, alpha);
   const bias = node.opType === "Gemm" ? optionalValue(lifter, node, 2) : null;
@@ -30,6 +32,16 @@ export const liftMatMul: Lift = (lifter, node) => {
   if (floatAttribute(node, "beta", 1) !== 1 || alpha !== 1)
     throw new Unliftable(node.name, "Gemm with a bias and alpha or beta other than 1");
   return [addBias(lifter, node, { x: scaled, bias: knownAt(lifter, node, 2) })];
+};
+
+/** com.microsoft.FusedGemm: a Gemm and the activation behind it. */
+export const liftFusedGemm: Lift = (lifter, node) => {
+  const activation = node.attributes.get("activation");
+  const name = activation?.kind === "string" ? activation.value : "";
+  if (!["Relu", "Tanh", "Sigmoid", "Softplus"].includes(name))
+    throw new Unliftable(node.name, `FusedGemm with the activation ${name}`);
+  const [product] = liftMatMul(lifter, { ...node, opType: "Gemm" }) as [Form];
+  return [unary(lifter, node, product, name)];
 };
 
 /** x·W for several weights at once: [parts, tokens, in] times [parts, in, out], each part of the rows by its own. */
@@ -62,7 +74,6 @@ export const liftMatMulNBits: Lift = (lifter, node) => {
   const blocks = Math.ceil(inputWidth / blockSize);
   if (intAttribute(node, "weight_prepacked", 0) !== 0)
     throw new Unliftable(node.name, "MatMulNBits with weights packed for one kind of GPU");
-  if (optionalValue(lifter, node, 4) !== null) throw new Unliftable(node.name, "MatMulNBits with a group index");
   const packed = (input: number, columns: number): Weight => {
     const weight = weightAt(lifter, node, input);
     if (count(weight.dims) !== width * columns)
@@ -81,11 +92,30 @@ export const liftMatMulNBits: Lift = (lifter, node) => {
     const floating = weightAt(lifter, node, 3).tensor.dtype !== "uint8";
     weights["zeroPoints"] = packed(3, floating ? blocks : Math.ceil((blocks * bits) / 8));
   }
-  const attributes = { bits, blockSize, accuracyLevel: intAttribute(node, "accuracy_level", 0), inputWidth };
+  const grouping = groupingOf(lifter, node, { inputWidth, blockSize });
+  if (grouping !== null && grouping !== "in order") weights["groupIndex"] = grouping;
+  // With either of these ONNX Runtime multiplies float numbers, whatever level is asked for.
+  const inFloats = grouping !== null || (zeroPoints !== null && weights["zeroPoints"]!.tensor.dtype !== "uint8");
+  const accuracyLevel = inFloats ? 0 : intAttribute(node, "accuracy_level", 0);
+  const attributes = { bits, blockSize, accuracyLevel, inputWidth };
   const out = linear(lifter, node, { x, weights, width, attributes });
   const bias = optionalValue(lifter, node, 5);
   return [bias === null ? out : addBias(lifter, node, { x: out, bias: knownAt(lifter, node, 5) })];
 };
+
+/** Which block's scale each column of the rows has (GPTQ's g_idx); null: not given. */
+function groupingOf(
+  lifter: Lifter,
+  node: GraphNode,
+  { inputWidth, blockSize }: { inputWidth: number; blockSize: number },
+): Weight | "in order" | null {
+  if (optionalValue(lifter, node, 4) === null) return null;
+  const blocks = knownAt(lifter, node, 4).read();
+  if (blocks.length !== inputWidth)
+    throw new Unliftable(node.name, `a group index of ${blocks.length} for rows of ${inputWidth}`);
+  const inOrder = blocks.every((block, column) => block === Math.floor(column / blockSize));
+  return inOrder ? "in order" : weightAt(lifter, node, 4);
+}
 
 /** com.microsoft.MatMulBnb4: NF4 or FP4 weight [N, K/2], one scale per block (bitsandbytes). */
 export const liftMatMulBnb4: Lift = (lifter, node) => {

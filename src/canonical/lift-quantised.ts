@@ -1,6 +1,7 @@
 import type { GraphNode } from "../onnx/model.ts";
 import { scaleForm } from "./form.ts";
 import { linear } from "./lift-linear.ts";
+import { gridAt, rowsOnGrid } from "./lift-on-grid.ts";
 import { addScalar } from "./lift-rows.ts";
 import { formAt, knownAt, optionalKnown, valueOf, type Lift, type Lifter } from "./lifter.ts";
 import { intAttribute, positive } from "./movement.ts";
@@ -12,9 +13,13 @@ export const liftDequantize: Lift = (lifter, node) => {
   const x = valueOf(lifter, node, 0);
   const scales = knownAt(lifter, node, 1);
   const zeroPoints = optionalKnown(lifter, node, 2);
-  if (x.kind === "known") return [dequantisedWeight(node, x, { scales, zeroPoints })];
+  if (x.kind === "quantised") return [rowsOnGrid(lifter, node, x, gridAt(lifter, node, 1))];
   const scale = scalarOf(scales);
   const zero = zeroPoints === null ? 0 : scalarOf(zeroPoints);
+  const computed = x.kind === "known" && x.weight === null && x.table === null;
+  if (computed && scale !== null && zero !== null)
+    return [lazyKnown(x.dims, "float", () => x.read().map((each) => Math.fround((each - zero) * scale)))];
+  if (x.kind === "known") return [dequantisedWeight(node, x, { scales, zeroPoints })];
   if (x.kind !== "form" || scale === null || zero === null)
     throw new Unliftable(node.name, "DequantizeLinear of rows with more than one scale");
   return [scaleForm(addScalar(lifter, node, x, -zero), scale)];
@@ -73,7 +78,8 @@ export const liftMatMulInteger: Lift = (lifter, node) => {
   const x = valueOf(lifter, node, 0);
   const weight = knownAt(lifter, node, 1);
   const zeroPoints = optionalKnown(lifter, node, 3);
-  if (x.kind !== "quantised" || x.part !== "integers" || weight.weight === null || weight.dims.length !== 2)
+  const rounded = x.kind === "quantised" && x.part === "integers" && x.grid === undefined;
+  if (!rounded || weight.weight === null || weight.dims.length !== 2)
     throw new Unliftable(node.name, "MatMulInteger of other than quantised rows and a weight");
   const dims = [...x.dims.slice(0, -1), weight.dims[1]!];
   if (zeroPoints !== null && zeroPoints.weight === null)

@@ -1,14 +1,25 @@
 import { closeAttention, scoresOf } from "./lift-attention.ts";
 import { liftContribAttention, liftMultiHeadAttention } from "./lift-contrib-attention.ts";
-import { liftBinary, liftClip, liftGelu, liftReduceMean, liftUnary, liftWhere } from "./lift-elementwise.ts";
+import {
+  liftBinary,
+  liftClip,
+  liftGelu,
+  liftQuickGelu,
+  liftReduceMean,
+  liftUnary,
+  liftWhere,
+} from "./lift-elementwise.ts";
 import { liftExperts } from "./lift-experts.ts";
+import { liftFusedMatMul } from "./lift-fused-product.ts";
 import {
   liftAttention,
   liftGroupQueryAttention,
   liftRotaryEmbedding,
   liftTensorScatter,
 } from "./lift-fused-attention.ts";
+import { liftDynamicQuantizeMatMul, liftMatMulIntegerToFloat, liftQLinearMatMul } from "./lift-integer-products.ts";
 import {
+  liftFusedGemm,
   liftGather,
   liftGatherBlockQuantized,
   liftMatMul,
@@ -18,6 +29,7 @@ import {
 } from "./lift-linear.ts";
 import { liftNorm, liftSkipNorm } from "./lift-norm.ts";
 import { liftDequantize, liftDynamicQuantize, liftMatMulInteger } from "./lift-quantised.ts";
+import { liftQuantize } from "./lift-on-grid.ts";
 import { liftPeak, liftSoftmax } from "./lift-softmax.ts";
 import { formAt, valueOf, type Lift } from "./lifter.ts";
 import { gatherRows, liftGatherNd, liftScatter } from "./lift-scatter.ts";
@@ -49,7 +61,8 @@ const liftPick: Lift = (lifter, node) => {
 export const LIFTS: Record<string, Lift> = {
   MatMul: liftProduct,
   Gemm: liftMatMul,
-  "com.microsoft.FusedMatMul": liftMatMul,
+  "com.microsoft.FusedGemm": liftFusedGemm,
+  "com.microsoft.FusedMatMul": liftFusedMatMul,
   "com.microsoft.MatMulNBits": liftMatMulNBits,
   Gather: liftPick,
   "com.microsoft.GatherBlockQuantized": liftGatherBlockQuantized,
@@ -84,12 +97,18 @@ export const LIFTS: Record<string, Lift> = {
   DequantizeLinear: liftDequantize,
   DynamicQuantizeLinear: liftDynamicQuantize,
   MatMulInteger: liftMatMulInteger,
+  QuantizeLinear: liftQuantize,
+  QLinearMatMul: liftQLinearMatMul,
+  "com.microsoft.MatMulIntegerToFloat": liftMatMulIntegerToFloat,
+  "com.microsoft.DynamicQuantizeMatMul": liftDynamicQuantizeMatMul,
   Clip: liftClip,
   Where: liftWhere,
   ReduceMean: liftReduceMean,
   Gelu: liftGelu,
   "com.microsoft.Gelu": liftGelu,
   "com.microsoft.FastGelu": liftGelu,
+  "com.microsoft.BiasGelu": liftGelu,
+  "com.microsoft.QuickGelu": liftQuickGelu,
   ...Object.fromEntries(["Add", "Sub", "Mul", "Div", "Pow", "Min", "Max"].map((name) => [name, liftBinary])),
   ...Object.fromEntries(
     ["Sigmoid", "Tanh", "Erf", "Exp", "Relu", "Sqrt", "Reciprocal", "Softplus", "Abs", "Neg"].map((name) => [

@@ -44,7 +44,7 @@ function roleOf(input: ValueInfo): Omit<InputRole, "name"> {
   if (/position/i.test(input.name)) return { role: "positions" };
   if (/mask/i.test(input.name)) return { role: "mask" };
   if (/use_cache/i.test(input.name)) return { role: "constant", value: 1 };
-  if (/num_logits_to_keep/i.test(input.name)) return { role: "constant", value: 0 };
+  if (/logits_to_keep/i.test(input.name)) return { role: "constant", value: 0 };
   if (/ids/i.test(input.name) && rank === 2) return { role: "ids" };
   if (floating && (rank === 4 || (rank === 5 && /past/i.test(input.name)))) return { role: "past" };
   if (isQuantised(input) && rank === 4 && /past|cache/i.test(input.name)) return { role: "past" };

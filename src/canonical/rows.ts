@@ -1,4 +1,4 @@
-import type { CoreSpec, RotarySpec } from "./specifications.ts";
+import type { CoreSpec, Grid, RotarySpec } from "./specifications.ts";
 import type { Attribute } from "../onnx/model.ts";
 import { describeWeight, type Weight } from "./weights.ts";
 
@@ -18,7 +18,7 @@ export interface RowNode {
 export type RowOperator =
   | "ids" // the token's id
   | "embed" // row of `table` [vocab, width] at inputs[0], or at position + offset without an input
-  | "linear" // x·`weight` [in, out]; quantised: `weight` [out, blocks, bytes], `scales`, `zeroPoints`; a LoRA: `down`, `up`
+  | "linear" // x·`weight` [in, out]; quantised: `weight` [out, blocks, bytes], `scales`, `zeroPoints`, `groupIndex`; a LoRA: `down`, `up`
   | "norm" // attributes: kind rms | layer, epsilon, groups; `weight`, `bias`
   | "unary" // attributes.function; Half: rounded to float16 (round-halves.ts)
   | "binary" // attributes.function over two rows; a width of 1 spreads
@@ -34,6 +34,7 @@ export type RowOperator =
   | "spread" // inputs[0], or attributes.value, at the columns that the last input gives, 0 elsewhere, in each of attributes.groups
   | "onehot" // for each number of the row, attributes.count columns: 1 at that number, 0 elsewhere
   | "not" // 1 − x for rows of 0 and 1
+  | "rounded" // to the nearest number of attributes.grid
   | "fill" // attributes.value where inputs[0] is not 0 (function Where) or is 0 (WhereNot), elsewhere inputs[1]
   | "mixture" // the sum of its inputs in order; where a token's gate is 0 an input need not be computed (fold-routing.ts)
   | "experts" // a mixture-of-experts operator as it is: row and router row in, weights by input number
@@ -70,6 +71,7 @@ export interface RowAttributes {
   dynamic?: boolean;
   /** linear: what (x·`down`)·`up` is multiplied by before it is added. */
   adapterScale?: number;
+  grid?: Grid;
 }
 
 /** Nodes in the order they were first needed; equal nodes are one node. */

@@ -99,7 +99,7 @@ function takeColumns(program: RowProgram, id: number, columns: number[]): number
     case "linear": {
       const packed = node.attributes.bits === undefined ? "last" : "first";
       const take = ([name, weight]: [string, Weight]): [string, Weight] => {
-        if (name === "down") return [name, weight];
+        if (name === "down" || name === "groupIndex") return [name, weight];
         return [name, takeFromWeight(weight, name === "up" ? "last" : packed, columns)];
       };
       return narrowed(node.inputs, Object.fromEntries(Object.entries(node.weights).map(take)));
@@ -110,6 +110,7 @@ function takeColumns(program: RowProgram, id: number, columns: number[]): number
       return narrowed([takeColumns(program, first!, columns)], { operand: takeFromWeight(operand, "last", columns) });
     }
     case "unary":
+    case "rounded":
     case "scalar":
       return narrowed([takeColumns(program, first!, columns)]);
     case "concat":

@@ -11,6 +11,13 @@ export interface TensorEntry {
   bytes: number;
 }
 
+/** The numbers (integer − zero) × scale of an integer type: all that QuantizeLinear leaves to DequantizeLinear. */
+export interface Grid {
+  scale: number;
+  zero: number;
+  integer: ElementType & ("uint8" | "int8" | "uint16" | "int16");
+}
+
 /** The weightless, stateful attention core between the two row-wise parts: softmax(scale·q·kᵀ + bias)·v, causal. */
 export interface CoreSpec {
   heads: number;

@@ -1,3 +1,4 @@
+import type { Grid } from "./specifications.ts";
 import type { Weight } from "./weights.ts";
 
 /**
@@ -6,7 +7,8 @@ import type { Weight } from "./weights.ts";
  * - `form`: for each element, which element of which row it is, times what;
  * - `scores` and `probabilities`: inside attention, between q·kᵀ and ·v;
  * - `present`: a key-value output of a fused attention operator;
- * - `quantised`: between DynamicQuantizeLinear and the scaling that follows MatMulInteger;
+ * - `quantised`: between DynamicQuantizeLinear and the scaling that follows MatMulInteger, or between QuantizeLinear and
+ *   DequantizeLinear;
  * - `peak`: the largest of attention scores, on its way to be subtracted from them.
  */
 export type Value = Known | Form | Scores | Probabilities | Present | Quantised | Peak;
@@ -113,6 +115,8 @@ export interface Quantised {
   /** product: the integer weight and its zero point; product scale: the weight's scale. */
   weight: Weight | null;
   zeroPoints: Weight | null;
+  /** Set for integers of a scale that the file gives, instead of one found from the rows of a call. */
+  grid?: Grid;
 }
 
 /** The graph cannot be lifted; `node` and `reason` are shown to the user, and the model is served whole. */

@@ -11,7 +11,7 @@ import { joinSinks, withoutSinks } from "./lift-softmax.ts";
 import { requireIntegers, requireTruth } from "./lift-router.ts";
 import { withSelection } from "./selection.ts";
 import { describeUse } from "./trace.ts";
-import { count, known, lazyKnown, Unliftable, type Form, type Known, type Value } from "./value.ts";
+import { count, known, lazyKnown, Unliftable, type Form, type Known, type Quantised, type Value } from "./value.ts";
 import { reshapeWeight, transposeWeight, wholeWeight } from "./weights.ts";
 
 /** Follows every node that `wanted` depends on, in order, filling `lifter.values`. */
@@ -89,6 +89,7 @@ function move(lifter: Lifter, node: GraphNode, inputs: (Value | null)[]): Value[
   };
   const [first] = data as [Value];
   if (node.opType === "Concat" && first.kind === "scores") return [joinSinks(node, first, data)];
+  if (first.kind === "quantised" && first.grid !== undefined) return moveIntegers(node, first, parameters);
   if (first.kind === "scores" || first.kind === "probabilities") return reshapedScores(node, first, parameters);
   if (first.kind === "known" && data.length === 1) return moveKnown(node, first, parameters);
   const moved = movements(
@@ -106,6 +107,11 @@ function move(lifter: Lifter, node: GraphNode, inputs: (Value | null)[]): Value[
     throw new Unliftable(node.name, `${node.opType} joins rows with constants`);
   const forms = data.length === 1 ? (data as Form[]) : joinSources(lifter.program, data as Form[]);
   return moved.map((movement) => moveForms(forms, movement));
+}
+
+function moveIntegers(node: GraphNode, value: Quantised, parameters: (input: number) => Known | null): Value[] | null {
+  const moved = movements(node, [value.dims], parameters);
+  return moved?.map((movement) => ({ ...value, dims: movement.dims, rows: moveForms([value.rows], movement) })) ?? null;
 }
 
 function pick(data: Known[], from: Int32Array | null, input: Uint16Array | null): Float64Array {

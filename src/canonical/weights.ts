@@ -66,10 +66,12 @@ export function reshapeWeight(weight: Weight, dims: number[]): Weight {
 
 /** A [K, N] weight as [N, K]. */
 export function transposeWeight(weight: Weight): Weight {
-  if (weight.dequantize !== undefined && count(weight.dequantize.scales.dims) > 1)
-    throw new Error("a blockwise quantised weight cannot be transposed");
   const [first, second] = weight.dims as [number, number];
-  return { ...matrixView(weight), transpose: !weight.transpose, dims: [second, first] };
+  const transposed = { ...matrixView(weight), transpose: !weight.transpose, dims: [second, first] };
+  const { dequantize } = weight;
+  if (dequantize === undefined || count(dequantize.scales.dims) === 1) return transposed;
+  if (dequantize.blockSize !== 0) throw new Error("a blockwise quantised weight cannot be transposed");
+  return { ...transposed, dequantize: { ...dequantize, axis: 1 - dequantize.axis } };
 }
 
 /**

@@ -1,4 +1,4 @@
-import type { Attribute, GraphNode, OnnxModel, TensorInfo, ValueInfo } from "../../src/onnx/model.ts";
+import type { Attribute, ElementType, GraphNode, OnnxModel, TensorInfo, ValueInfo } from "../../src/onnx/model.ts";
 
 type AttributeValue = number | number[] | string | { float: number } | { graph: GraphBuilder; outputs: string[] };
 
@@ -55,7 +55,11 @@ export class GraphBuilder {
     return this.floats([value], []);
   }
 
-  #initializer(dtype: "int64" | "float32", dims: number[], bytes: Uint8Array): string {
+  bytes(dtype: ElementType, bytes: Uint8Array, dims: number[]): string {
+    return this.#initializer(dtype, dims, bytes);
+  }
+
+  #initializer(dtype: ElementType, dims: number[], bytes: Uint8Array): string {
     const name = `${this.#name()}.constant`;
     this.initializers.set(name, { name, dtype, dims, data: { kind: "bytes", bytes } });
     return name;

@@ -29,6 +29,7 @@ interface Expected {
 
 const OPTIMUM = "optimum (TorchScript), opset 18";
 const DYNAMO_18 = "torch.onnx dynamo, opset 18";
+const QUANTISER = "transformers.js (onnx.quantize), opset 18";
 const GENAI = "onnxruntime-genai, opset 21";
 const GENAI_18 = "onnxruntime-genai, opset 22";
 const tiny = { layers: 3, precision: "fp32", family: "llama", contextLength: 256, tokenizer: true };
@@ -63,6 +64,8 @@ const CUT: Record<string, Expected> = {
     "gemma2-cpu-int4": { family: "gemma2", precision: "int4" },
     "gemma3-dml-fp16": { family: "gemma3_text", precision: "fp16" },
     "gpt-oss-cpu-fp32": { family: "gptoss", layers: 2, tokenizer: false },
+    // Columns of each projection in another order: a group index.
+    "llama-gptq-act-cpu-int4": { precision: "int4" },
     "granite-cpu-int4": { family: "granite", precision: "int4" },
     // float16 between the products: rounded where ONNX Runtime rounds.
     "granite-webgpu-int4": { family: "granite", precision: "int4", tokenizer: false, tolerance: 1e-4 },
@@ -90,12 +93,15 @@ const CUT: Record<string, Expected> = {
   // The head is the embedding table behind a Transpose: its rows stay float32.
   "exports/tjs/falcon_quantized": {
     ...narrow,
-    exporter: "transformers.js (onnx.quantize), opset 18",
+    exporter: QUANTISER,
     family: "falcon",
     precision: "int8+int8 dynamic",
     parallel: true,
     tolerance: 1e-4,
   },
+  "exports/ort/llama-dynamic-extended": { ...narrow, exporter: QUANTISER, precision: "int8 dynamic" },
+  "exports/ort/llama-extended": { ...narrow, exporter: OPTIMUM },
+  "exports/ort/llama-static": { ...narrow, exporter: QUANTISER, precision: "fp32+int8 static" },
   "exports/tjs/model_bnb4": { ...tiny, exporter: OPTIMUM, precision: "int4", tokenizer: false },
   "exports/tjs/model_q4_qdq": {
     ...tiny,
@@ -106,7 +112,7 @@ const CUT: Record<string, Expected> = {
   "exports/tjs/model_q4": { ...bare, exporter: OPTIMUM, precision: "int4" },
   "exports/tjs/model_quantized": {
     ...bare,
-    exporter: "transformers.js (onnx.quantize), opset 18",
+    exporter: QUANTISER,
     precision: "int8 dynamic",
   },
   ...desk("optimum", OPTIMUM, "fp32", [
@@ -138,9 +144,15 @@ const CUT: Record<string, Expected> = {
  * How far a logit may be from Python's. fp32: another order of summation. int4 with accuracy level 4 rounds every
  * activation to 8 bits, and a difference in the last bit moves such a rounding by a whole step; the largest seen is 0.054
  * on logits up to 14. fp16: the file rounds every activation to 11 bits, the chain none; the largest seen is 0.0052. int8
- * dynamic: the same integers by the same operators.
+ * dynamic and static: the same integers by the same operators.
  */
-const TOLERANCE: Record<string, number> = { fp32: 1e-4, int4: 0.2, fp16: 2e-2, "int8 dynamic": 1e-3 };
+const TOLERANCE: Record<string, number> = {
+  fp32: 1e-4,
+  int4: 0.2,
+  fp16: 2e-2,
+  "int8 dynamic": 1e-3,
+  "fp32+int8 static": 1e-3,
+};
 
 let split: SplitFixtures;
 beforeAll(async () => {

@@ -11,8 +11,13 @@ let split: SplitFixtures;
 beforeAll(async () => (split = await splitFixtures(fixtureModels())), 60_000);
 afterAll(async () => split.remove());
 
-/** int4 without accuracy level 4: one row takes another kernel than several. int8 dynamic: one scale per call. bnb4: not measured. */
+/**
+ * int4 without accuracy level 4, or with a group index: one row takes another kernel than several. int8 dynamic: one scale
+ * per call. bnb4: not measured.
+ */
 const RUN_APART = [
+  "exports/genai_v0.18.0/llama-gptq-act-cpu-int4",
+  "exports/ort/llama-dynamic-extended",
   "exports/tjs/falcon_quantized",
   "exports/tjs/model_bnb4",
   "exports/tjs/model_q4",
