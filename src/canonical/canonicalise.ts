@@ -102,6 +102,7 @@ function liftAt(model: OnnxModel, hints: ModelHints, probe: Probe): Lift {
     program,
     values,
     past,
+    inputs: new Set(model.graph.inputs.map(({ name }) => name)),
     cores: [],
     uses: [],
     vectors: probe.shapesOnly ? [] : constantVectors(model.graph),

@@ -27,6 +27,7 @@ const UNARY: Record<string, (x: number) => number> = {
   Sin: Math.sin,
   Tanh: Math.tanh,
   Sigmoid: (x) => 1 / (1 + Math.exp(-x)),
+  Softplus: (x) => Math.log1p(Math.exp(x)),
   Relu: (x) => Math.max(0, x),
   Abs: Math.abs,
   Floor: Math.floor,

@@ -94,8 +94,11 @@ export const liftMatMulNBits: Lift = (lifter, node) => {
   }
   const grouping = groupingOf(lifter, node, { inputWidth, blockSize });
   if (grouping !== null && grouping !== "in order") weights["groupIndex"] = grouping;
-  // With either of these ONNX Runtime multiplies float numbers, whatever level is asked for.
-  const inFloats = grouping !== null || (zeroPoints !== null && weights["zeroPoints"]!.tensor.dtype !== "uint8");
+  // With any of these ONNX Runtime multiplies float numbers, whatever level is asked for.
+  const inFloats =
+    grouping !== null ||
+    (zeroPoints !== null && weights["zeroPoints"]!.tensor.dtype !== "uint8") ||
+    lifter.inputs.has(weights["weight"]!.tensor.name);
   const accuracyLevel = inFloats ? 0 : intAttribute(node, "accuracy_level", 0);
   const attributes = { bits, blockSize, accuracyLevel, inputWidth };
   const out = linear(lifter, node, { x, weights, width, attributes });

@@ -13,6 +13,8 @@ export interface Lifter {
   program: RowProgram;
   values: Map<string, Value>;
   past: PastInput[];
+  /** Names of the graph's inputs: a tensor that fills one (an adapter's) is no constant to ONNX Runtime. */
+  inputs: Set<string>;
   cores: FoundCore[];
   /** Every operator on rows with its constants, in the order met. */
   uses: string[];

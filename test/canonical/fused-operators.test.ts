@@ -53,6 +53,18 @@ describe("cut, and computes the same", () => {
   });
 });
 
+it("integers that fill a graph input, as an adapter's do, are multiplied as ONNX Runtime does: in floats", async () => {
+  const model = tinyDecoder({ afterMlp: grouped(null) });
+  for (const { opType, inputs } of model.graph.nodes) {
+    if (opType !== "MatMulNBits") continue;
+    const { name, dtype, dims } = model.graph.initializers.get(inputs[1]!)!;
+    model.graph.inputs.push({ name, dtype, dims });
+  }
+  const { reason, verification } = await splitAndVerify(model);
+  expect(reason).toBe("");
+  expect(verification.max_abs_logit_diff).toBeLessThan(1e-4);
+});
+
 describe("kept whole", () => {
   it.each<[string, Step, RegExp]>([
     [
@@ -145,8 +157,8 @@ function zeroOf(g: GraphBuilder, dtype: "int8" | "uint8", value: number): string
   return g.bytes(dtype, Uint8Array.of(value), []);
 }
 
-/** MatMulNBits over the rows twice side by side: two blocks of 16, and which of them each column belongs to. */
-function grouped(block: (column: number) => number): Step {
+/** MatMulNBits over the rows twice side by side: two blocks of 16, and which of them each column belongs to, if not in order. */
+function grouped(block: ((column: number) => number) | null): Step {
   return (g, x) => {
     const wide = g.add("Concat", [x, x], { axis: 2 });
     const packed = g.bytes(
@@ -155,10 +167,12 @@ function grouped(block: (column: number) => number): Step {
       [hidden, 2, 8],
     );
     const scales = g.floats(numbers(15, hidden * 2, 0.05), [hidden, 2]);
-    const index = new Uint8Array(Int32Array.from({ length: 2 * hidden }, (_, column) => block(column)).buffer);
     const attributes = { K: 2 * hidden, N: hidden, bits: 4, block_size: 16, accuracy_level: 4 };
-    const groups = g.bytes("int32", index, [2 * hidden]);
-    return g.add(`${MS}MatMulNBits`, [wide, packed, scales, "", groups], attributes);
+    const operands = [wide, packed, scales];
+    if (block === null) return g.add(`${MS}MatMulNBits`, operands, attributes);
+    const index = Int32Array.from({ length: 2 * hidden }, (_, column) => block(column));
+    const groups = g.bytes("int32", new Uint8Array(index.buffer), [2 * hidden]);
+    return g.add(`${MS}MatMulNBits`, [...operands, "", groups], attributes);
   };
 }
 
