@@ -5,6 +5,7 @@ import { tokensFirst, unary, withScalar } from "./lift-rows.ts";
 import { multiplyQuantised } from "./lift-quantised.ts";
 import { spread } from "./known-elementwise.ts";
 import { addToScores, HIDES, hideScores, scaleScores, tanhOfScores } from "./lift-scores.ts";
+import { exponentialsOf, sharesOf } from "./lift-softmax.ts";
 import { formAt, valueOf, type Lift, type Lifter } from "./lifter.ts";
 import { positionRows, vectorOperation } from "./lift-linear.ts";
 import { axesOf, broadcastDims, floatAttribute, intAttribute, keep } from "./movement.ts";
@@ -15,6 +16,7 @@ import { count, scalarOf, Unliftable, type Form, type Known, type Value } from "
 export const liftUnary: Lift = (lifter, node) => {
   const x = valueOf(lifter, node, 0);
   if (x.kind === "scores" && node.opType === "Tanh") return [tanhOfScores(x)];
+  if (x.kind === "scores" && node.opType === "Exp") return [exponentialsOf(node, x)];
   if (node.opType === "Neg" && x.kind === "form") return [scaleForm(x, -1)];
   return [unary(lifter, node, formAt(lifter, node, 0))];
 };
@@ -42,6 +44,7 @@ export const liftBinary: Lift = (lifter, node) => {
   const right = valueOf(lifter, node, 1);
   if (left.kind === "quantised" || right.kind === "quantised") return [multiplyQuantised(lifter, node, left, right)];
   if (left.kind === "scores" || right.kind === "scores") return [scoresWith(node, left, right)];
+  if (left.kind === "exponentials" || right.kind === "total") return [sharesOf(node, left, right)];
   if (left.kind === "form" && right.kind === "form") return [rowsWithRows(lifter, node, left, right)];
   if (left.kind === "form" && right.kind === "known") return [rowsWithKnown(lifter, node, left, right)];
   if (left.kind === "known" && right.kind === "form") return [knownWithRows(lifter, node, left, right)];

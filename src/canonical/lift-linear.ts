@@ -1,7 +1,7 @@
 import type { GraphNode } from "../onnx/model.ts";
 import { formOfRows, inTokenOrder, joinSources, moveForms, rowsOf, scaleForm, shapeOnly } from "./form.ts";
 import { unary } from "./lift-rows.ts";
-import { formAt, knownAt, optionalValue, weightAt, type Lift, type Lifter } from "./lifter.ts";
+import { formAt, knownAt, optionalValue, valueOf, weightAt, type Lift, type Lifter } from "./lifter.ts";
 import { concatenation, floatAttribute, gatherMovement, intAttribute } from "./movement.ts";
 import { count, integers, lazyKnown, Unliftable, type Form, type Known } from "./value.ts";
 import { computedWeight, reshapeWeight, sliceOfWeight, transposeWeight, type Weight } from "./weights.ts";
@@ -154,7 +154,7 @@ export const liftGather: Lift = (lifter, node) => {
 
 /** com.microsoft.GatherBlockQuantized: an embedding table in blocks of 4 or 8 bits. */
 export const liftGatherBlockQuantized: Lift = (lifter, node) => {
-  const ids = formAt(lifter, node, 1);
+  const ids = valueOf(lifter, node, 1);
   const bits = intAttribute(node, "bits", 4);
   const blockSize = intAttribute(node, "block_size", 128);
   const given = weightAt(lifter, node, 0);
@@ -172,7 +172,11 @@ export const liftGatherBlockQuantized: Lift = (lifter, node) => {
     throw new Unliftable(node.name, "GatherBlockQuantized along the vocabulary");
   const weights: Record<string, Weight> = { table: given, scales };
   if (optionalValue(lifter, node, 3) !== null) weights["zeroPoints"] = weightAt(lifter, node, 3);
-  return [embed(lifter, node, { ids, weights, width, attributes: { bits, blockSize } })];
+  const attributes = { bits, blockSize };
+  if (ids.kind === "form") return [embed(lifter, node, { ids, weights, width, attributes })];
+  const offset = ids.kind === "known" ? firstPosition(lifter, ids) : null;
+  if (offset === null) throw new Unliftable(node.name, "GatherBlockQuantized by other than the token or its position");
+  return [embedPositions(lifter, node, { dims: [...ids.dims, width], offset, weights, width, attributes })];
 };
 
 interface RowsByWeight {
@@ -258,25 +262,34 @@ function vectorRows(
 /** Known rows picked from a weight table by position, as a row node: learned position embedding. */
 export function positionRows(lifter: Lifter, node: GraphNode, value: Known): Form {
   const { weight, offset } = value.table!;
-  if (lifter.probe.shapesOnly) return shapeOnly(value.dims);
-  const id = lifter.program.add({
-    op: "embed",
-    inputs: [],
-    width: weight.dims[1]!,
-    attributes: { offset },
-    weights: { table: weight },
-  });
+  const weights = { table: weight };
+  return embedPositions(lifter, node, { dims: value.dims, offset, weights, width: weight.dims[1]! });
+}
+
+function embedPositions(
+  lifter: Lifter,
+  node: GraphNode,
+  { dims, offset, weights, width, attributes }: RowsByWeight & { dims: number[]; offset: number },
+): Form {
+  if (lifter.probe.shapesOnly) return shapeOnly(dims);
+  const id = lifter.program.add({ op: "embed", inputs: [], width, attributes: { ...attributes, offset }, weights });
   const tokens = Int32Array.from({ length: lifter.probe.sequence }, (_, token) => token);
-  if (count(value.dims) !== tokens.length * weight.dims[1]!)
+  if (count(dims) !== tokens.length * width)
     throw new Unliftable(node.name, "position rows for other than the new tokens");
-  return formOfRows(lifter.program, id, tokens, value.dims);
+  return formOfRows(lifter.program, id, tokens, dims);
 }
 
 /** Notes on a gathered table that its rows were picked by consecutive positions from `past` on. */
 export function tableByPosition(lifter: Lifter, data: Known, indices: Known): Known["table"] {
-  const { past, sequence } = lifter.probe;
-  if (data.weight === null || data.weight.dims.length !== 2 || count(indices.dims) !== sequence) return null;
+  if (data.weight === null || data.weight.dims.length !== 2) return null;
+  const offset = firstPosition(lifter, indices);
+  return offset === null ? null : { weight: data.weight, offset };
+}
+
+/** By how much consecutive indices are more than the positions of the new tokens; null: they are not consecutive. */
+function firstPosition({ probe: { past, sequence } }: Lifter, indices: Known): number | null {
+  if (count(indices.dims) !== sequence) return null;
   const at = integers(indices);
   const offset = at[0]! - past;
-  return at.every((index, i) => index === past + i + offset) ? { weight: data.weight, offset } : null;
+  return at.every((index, i) => index === past + i + offset) ? offset : null;
 }

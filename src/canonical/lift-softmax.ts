@@ -2,7 +2,15 @@ import type { GraphNode } from "../onnx/model.ts";
 import { lastAxis } from "./lift-router.ts";
 import { optionalKnown, valueOf, type Lift } from "./lifter.ts";
 import { axesOf, intAttribute, positive, type Movement } from "./movement.ts";
-import { count, Unliftable, type Peak, type Probabilities, type Scores, type Value } from "./value.ts";
+import {
+  count,
+  Unliftable,
+  type Exponentials,
+  type Peak,
+  type Probabilities,
+  type Scores,
+  type Value,
+} from "./value.ts";
 
 /** Softmax of attention scores, or of rows (a router). */
 export const liftSoftmax: Lift = (lifter, node) => {
@@ -25,6 +33,26 @@ export const liftPeak: Lift = (lifter, node) => {
   if (x.kind !== "scores" || !overKeys) throw new Unliftable(node.name, `ReduceMax of ${x.kind} values`);
   return [{ kind: "peak", dims: [...x.dims.slice(0, -1), 1], scores: x } satisfies Peak];
 };
+
+/** Exp of attention scores: the first step of a softmax that is written out. */
+export function exponentialsOf(node: GraphNode, scores: Scores): Exponentials {
+  if (scores.capped) throw new Unliftable(node.name, "Exp of scores within a softcap");
+  return { kind: "exponentials", dims: scores.dims, scores };
+}
+
+/** Their sum over the keys. */
+export function totalOf(node: GraphNode, { kind, dims, scores }: Exponentials, axes: number[] | null): Exponentials {
+  const overKeys = axes?.length === 1 && axes[0] === dims.length - 1 && intAttribute(node, "keepdims", 1) === 1;
+  if (kind !== "exponentials" || !overKeys) throw new Unliftable(node.name, `${node.opType} of ${kind} values`);
+  return { kind: "total", dims: [...dims.slice(0, -1), 1], scores };
+}
+
+/** Each through the sum of all. */
+export function sharesOf(node: GraphNode, left: Value, right: Value): Probabilities {
+  const fits = left.kind === "exponentials" && right.kind === "total" && left.scores === right.scores;
+  if (node.opType !== "Div" || !fits) throw new Unliftable(node.name, `${node.opType} of a softmax on its way`);
+  return { kind: "probabilities", dims: left.dims, scores: left.scores };
+}
 
 /** Concat of scores and one number per head behind the last key: a sink (arXiv 2508.10925). */
 export function joinSinks(node: GraphNode, scores: Scores, parts: (Value | null)[]): Scores {

@@ -76,9 +76,10 @@ function addSimplified(program: RowProgram, node: RowNode): number {
 /** A table of positions without the rows before the first position, which no token reaches. */
 function fromFirstPosition(program: RowProgram, node: RowNode): number {
   const { offset, ...attributes } = node.attributes;
-  const table = node.weights["table"]!;
-  const rows = Array.from({ length: table.dims[0]! - offset! }, (_, row) => row + offset!);
-  const weights = { table: takeFromWeight(table, "first", rows) };
+  const length = node.weights["table"]!.dims[0]! - offset!;
+  const rows = Array.from({ length }, (_, row) => row + offset!);
+  const taken = Object.entries(node.weights).map(([name, weight]) => [name, takeFromWeight(weight, "first", rows)]);
+  const weights = Object.fromEntries(taken) as RowNode["weights"];
   return program.add({ ...node, attributes: { ...attributes, offset: 0 }, weights });
 }
 

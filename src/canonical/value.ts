@@ -9,9 +9,10 @@ import type { Weight } from "./weights.ts";
  * - `present`: a key-value output of a fused attention operator;
  * - `quantised`: between DynamicQuantizeLinear and the scaling that follows MatMulInteger, or between QuantizeLinear and
  *   DequantizeLinear;
- * - `peak`: the largest of attention scores, on its way to be subtracted from them.
+ * - `peak`: the largest of attention scores, on its way to be subtracted from them;
+ * - `exponentials` and `total`: of attention scores, and their sum, on the way to be divided: a softmax written out.
  */
-export type Value = Known | Form | Scores | Probabilities | Present | Quantised | Peak;
+export type Value = Known | Form | Scores | Probabilities | Present | Quantised | Peak | Exponentials;
 
 export interface Known {
   kind: "known";
@@ -95,6 +96,12 @@ export interface Probabilities {
 
 export interface Peak {
   kind: "peak";
+  dims: number[];
+  scores: Scores;
+}
+
+export interface Exponentials {
+  kind: "exponentials" | "total";
   dims: number[];
   scores: Scores;
 }

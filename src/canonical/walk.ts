@@ -17,11 +17,23 @@ import { reshapeWeight, transposeWeight, wholeWeight } from "./weights.ts";
 /** Follows every node that `wanted` depends on, in order, filling `lifter.values`. */
 export function walkGraph(lifter: Lifter, graph: OnnxGraph, wanted: string[]): void {
   for (const [name, tensor] of graph.initializers) lifter.values.set(name, constant(tensor));
-  for (const node of neededNodes(graph, wanted)) {
+  const nodes = neededNodes(graph, wanted);
+  requireGiven(lifter, nodes);
+  for (const node of nodes) {
     const outputs = evaluate(lifter, node);
     node.outputs.forEach((name, i) => {
       if (name !== "" && outputs[i] !== undefined) lifter.values.set(name, outputs[i]);
     });
+  }
+}
+
+/** A node that takes what nothing gives is of a file that no runtime loads. */
+function requireGiven(lifter: Lifter, nodes: GraphNode[]): void {
+  const given = new Set(nodes.flatMap(({ outputs }) => outputs));
+  for (const { name: node, opType, inputs } of nodes) {
+    const missing = inputs.find((name) => name !== "" && !given.has(name) && !lifter.values.has(name));
+    if (missing !== undefined)
+      throw new Unliftable(node, `${opType} takes ${missing}, which nothing gives`, { broken: true });
   }
 }
 

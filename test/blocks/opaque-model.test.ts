@@ -28,3 +28,10 @@ it.each(["int8", "uint8"] as const)(
 it("a cache of a type that no exporter writes is refused", () => {
   expect(() => takeApart(withCachesOf("int16"), HINTS)).toThrow(/past_key_values\.0\.key.*int16/);
 });
+
+it("a node that takes what nothing gives is a broken export, and named", () => {
+  const model = tinyDecoder();
+  const node = model.graph.nodes.find(({ opType }) => opType === "Softmax")!;
+  node.inputs = ["lost"];
+  expect(() => takeApart(model, HINTS)).toThrow(`${node.name}: Softmax takes lost, which nothing gives`);
+});

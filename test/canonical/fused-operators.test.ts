@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 
-import { numbers, type GraphBuilder } from "./graph-builder.ts";
+import type { GraphNode, OnnxModel } from "../../src/onnx/model.ts";
+import { GraphBuilder, numbers } from "./graph-builder.ts";
 import { splitAndVerify } from "./split-model.ts";
 import { TINY, tinyDecoder, type Changes } from "./tiny-decoder.ts";
 
@@ -65,6 +66,38 @@ it("integers that fill a graph input, as an adapter's do, are multiplied as ONNX
   expect(verification.max_abs_logit_diff).toBeLessThan(1e-4);
 });
 
+it("learned positions from a table in blocks are cut, and compute the same", async () => {
+  const model = rewritten("Gather", (g, { inputs, outputs }) => {
+    const table = g.bytes(
+      "uint8",
+      Uint8Array.from(numbers(16, 1024), (each) => 128 + each * 127),
+      [128, 8],
+    );
+    const operands = [table, "position_ids", g.floats(numbers(17, 128, 0.02), [128, 1])];
+    const attributes = { bits: 4, block_size: 16, gather_axis: 0, quantize_axis: 1 };
+    const rows = g.add("Gather", inputs);
+    g.add("Add", [rows, g.add(`${MS}GatherBlockQuantized`, operands, attributes)], {}, outputs[0]);
+  });
+  const { reason, verification } = await splitAndVerify(model);
+  expect(reason).toBe("");
+  expect(verification).toMatchObject({ passed: true, greedy_equal: true });
+});
+
+describe("a softmax written out", () => {
+  it("is cut, and computes the same", async () => {
+    const { reason, verification } = await splitAndVerify(withWrittenOutSoftmax((_, scores) => scores));
+    expect(reason).toBe("");
+    expect(verification).toMatchObject({ passed: true, greedy_equal: true });
+  });
+
+  it("is kept whole where other numbers are summed", async () => {
+    const doubled = withWrittenOutSoftmax((g, scores) => g.add("Mul", [scores, g.float(2)]));
+    const { reason, verification } = await splitAndVerify(doubled);
+    expect(reason).toMatch(/a softmax on its way/);
+    expect(verification).toMatchObject({ passed: true, max_abs_logit_diff: 0 });
+  });
+});
+
 describe("kept whole", () => {
   it.each<[string, Step, RegExp]>([
     [
@@ -93,6 +126,28 @@ describe("kept whole", () => {
     expect(outcome.verification).toMatchObject({ passed: true, max_abs_logit_diff: 0 });
   });
 });
+
+/** As ONNX Runtime writes it for types that it has no kernel for; `summed` gives the scores whose exponentials are summed. */
+function withWrittenOutSoftmax(summed: (g: GraphBuilder, scores: string) => string): OnnxModel {
+  return rewritten("Softmax", (g, { inputs: [scores], outputs }) => {
+    const shifted = g.add("Sub", [scores!, g.add("ReduceMax", [scores!, g.ints([-1])])]);
+    const total = g.add("ReduceSum", [g.add("Exp", [summed(g, shifted)]), g.ints([-1])]);
+    g.add("Div", [g.add("Exp", [shifted]), total], {}, outputs[0]);
+  });
+}
+
+/** The decoder with other nodes where it had those of one operator. */
+function rewritten(opType: string, write: (g: GraphBuilder, node: GraphNode) => void): OnnxModel {
+  const model = tinyDecoder();
+  model.graph.nodes = model.graph.nodes.flatMap((node, at) => {
+    if (node.opType !== opType) return [node];
+    const g = new GraphBuilder(`rewritten${at}.`);
+    write(g, node);
+    for (const [name, tensor] of g.initializers) model.graph.initializers.set(name, tensor);
+    return g.nodes;
+  });
+  return model;
+}
 
 function flat(step: (g: GraphBuilder, rows: string) => string): Step {
   return (g, x) => {
