@@ -71,7 +71,8 @@ export interface OpaqueSpec {
     output: string;
     dtype: "float32" | "float16" | "int8" | "uint8";
     dims: (number | string | null)[];
-    sequenceAxis: number;
+    /** null: a state as large whatever was read, zeros at first. */
+    sequenceAxis: number | null;
   }[];
   /** Inputs that always get the same value (`use_cache_branch`, `num_logits_to_keep`). */
   constants: { name: string; dtype: "bool" | "int64"; dims: number[]; value: number }[];

@@ -24,14 +24,16 @@ export function describeOpaque(model: OnnxModel, hints: ModelHints): OpaqueSpec 
       counted.name,
       "a cache of fixed size, in a graph that was not understood, cannot be driven from outside",
     );
-  const pastNames = roles.filter(({ role }) => role === "past").map(({ name }) => name);
-  if (pastNames.length === 0) throw refused("inputs", "no past key-value inputs: the graph cannot continue a sequence");
+  if (named("past") === null) throw refused("inputs", "no past key-value inputs: the graph cannot continue a sequence");
   return {
     ids,
     attentionMask: named("mask"),
     positions: named("positions"),
     logits: logits.name,
-    past: pastNames.map((name) => pairPast(byName.get(name)!, { outputs, hints })),
+    past: roles.flatMap(({ name, role }) => {
+      if (role !== "past" && role !== "state") return [];
+      return [pairPast(byName.get(name)!, { outputs, hints, grows: role === "past" })];
+    }),
     constants: roles
       .filter(({ role }) => role === "constant")
       .map(({ name, value }) => ({
@@ -54,7 +56,7 @@ function rolesOrRefuse(model: OnnxModel): ReturnType<typeof inputRoles> {
 
 function pairPast(
   input: ValueInfo,
-  { outputs, hints }: { outputs: ValueInfo[]; hints: ModelHints },
+  { outputs, hints, grows }: { outputs: ValueInfo[]; hints: ModelHints; grows: boolean },
 ): OpaqueSpec["past"][number] {
   const wanted = continuationNames(input.name);
   const output = outputs.find(({ name }) => wanted.includes(name));
@@ -62,6 +64,7 @@ function pairPast(
   const dims = [...(input.dims ?? [])];
   const dtype = CACHE_TYPES.find((type) => type === input.dtype);
   if (dtype === undefined) throw refused(input.name, `a key-value cache of ${input.dtype}`);
+  if (!grows) return { input: input.name, output: output.name, dtype, dims, sequenceAxis: null };
   const sequenceAxis = dims.length - 2;
   if (typeof dims.at(-3) !== "number" || (typeof dims.at(-1) !== "number" && hints.headSize === null))
     throw refused(input.name, "the size of its cache is given neither in the graph nor in a configuration file");

@@ -22,7 +22,7 @@ export interface ModelHints {
 /** How a graph input is fed. */
 export interface InputRole {
   name: string;
-  role: "ids" | "mask" | "positions" | "past" | "past length" | "total length" | "constant";
+  role: "ids" | "mask" | "positions" | "past" | "state" | "past length" | "total length" | "constant";
   value?: number;
 }
 
@@ -46,6 +46,9 @@ function roleOf(input: ValueInfo): Omit<InputRole, "name"> {
   if (/use_cache/i.test(input.name)) return { role: "constant", value: 1 };
   if (/logits_to_keep/i.test(input.name)) return { role: "constant", value: 0 };
   if (/ids/i.test(input.name) && rank === 2) return { role: "ids" };
+  // Of a convolution or a recurrence: as large whatever was read. Read before caches, which may be of the same rank.
+  const fixed = input.dims?.slice(1).every((dim) => typeof dim === "number") === true;
+  if (floating && rank >= 3 && fixed && /conv|recurrent|ssm|state/i.test(input.name)) return { role: "state" };
   if (floating && (rank === 4 || (rank === 5 && /past/i.test(input.name)))) return { role: "past" };
   if (isQuantised(input) && rank === 4 && /past|cache/i.test(input.name)) return { role: "past" };
   if (floating && rank === 3 && /cache/i.test(input.name)) return { role: "past" };
@@ -99,6 +102,8 @@ export function feedInputs(
     } else if (role === "constant") {
       const scalar = dims?.length === 0 ? [] : [1];
       values.set(name, known(scalar, byName.get(name)!.dtype === "bool" ? "bool" : "int", Float64Array.of(value!)));
+    } else if (role === "state") {
+      throw new Unliftable(name, "a state that is no cache of keys and values (a convolution or a recurrence)");
     } else if (isQuantised(byName.get(name)!)) {
       throw new Unliftable(name, "a quantised key-value cache");
     } else {
@@ -127,7 +132,7 @@ function pastDims({ name, dims }: ValueInfo, { past, headSize }: { past: number;
   return [...(dims!.length === 5 ? [2, 1] : [1]), heads, past, width];
 }
 
-/** Layers that so many past inputs belong to. */
+/** Layers that so many past inputs of keys and values belong to. */
 export function layersOf(past: readonly { dims: readonly unknown[] }[]): number {
   return past.reduce((sum, { dims }) => sum + (dims.length === 5 ? 1 : 0.5), 0);
 }

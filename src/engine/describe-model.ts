@@ -1,7 +1,7 @@
 import { keyValueBytesPerToken, scalesByCall, type Chain } from "../chain/chain.ts";
 import { BlockllmError } from "../support/errors.ts";
 import type { EngineConfig } from "./engine-config.ts";
-import { opaqueBytesPerToken } from "./execute/opaque-executor.ts";
+import { opaqueBytesPerToken, opaqueFixedBytes } from "./execute/opaque-executor.ts";
 import { deviceBytesPerToken, largestWithin } from "./kv/capacity.ts";
 import { PAGE_TOKENS } from "./kv/page-ledger.ts";
 import type { ChainFacts } from "./runners/chain-runner.ts";
@@ -14,7 +14,7 @@ export function describeModel(
 ): ScheduledModel {
   const { name, key, document } = chain;
   const bytesPerToken = bytesPerTokenOf(chain, facts);
-  const leadTokens = chain.kind === "blocks" && chain.cores.some(({ sinks }) => sinks) ? 1 : 0;
+  const leadTokens = leadTokensOf(chain, bytesPerToken);
   const pageBytes = bytesPerToken * PAGE_TOKENS;
   const kvBytes = Math.min(config.kvMemoryBytes, config.memoryBytes - weightBytes);
   const rows = pageBytes === 0 && kvBytes >= 0 ? Infinity : Math.floor(kvBytes / pageBytes) * PAGE_TOKENS - leadTokens;
@@ -63,6 +63,12 @@ export function describeModels(chains: readonly Chain[], describe: (chain: Chain
 function bytesPerTokenOf(chain: Chain, { byCapacity }: ChainFacts): number {
   if (chain.kind === "opaque") return opaqueBytesPerToken(chain);
   return byCapacity ? deviceBytesPerToken(chain.cores) : keyValueBytesPerToken(chain);
+}
+
+/** Tokens' worth of memory that a sequence takes besides its tokens: a sink, or a state that does not grow. */
+function leadTokensOf(chain: Chain, bytesPerToken: number): number {
+  if (chain.kind === "opaque") return Math.ceil(opaqueFixedBytes(chain) / bytesPerToken);
+  return chain.cores.some(({ sinks }) => sinks) ? 1 : 0;
 }
 
 function tooSmall(

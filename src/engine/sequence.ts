@@ -114,7 +114,7 @@ export interface ScheduledModel extends ServedModel {
   key: string;
   /** Keys and values one cached token takes. */
   bytesPerToken: number;
-  /** Rows before the first token of every sequence: 1 where a core has sinks. */
+  /** Rows before the first token of every sequence: 1 where a core has sinks; an opaque model's state that does not grow. */
   leadTokens: number;
   /** Rows of one prefill call; an opaque model takes its prompt whole. */
   prefillChunk: number;

@@ -1,7 +1,7 @@
 import { statSync } from "node:fs";
 import { basename, extname } from "node:path";
 
-import type { Digest } from "../blocks/block.ts";
+import type { Digest, OpaqueSpec } from "../blocks/block.ts";
 import type { Granularity } from "../blocks/cut-model.ts";
 import { takeApart } from "../blocks/take-apart.ts";
 import { SHORTEST_CONTEXT } from "../canonical/canonicalise.ts";
@@ -106,7 +106,7 @@ async function storeModel(
       ...shared,
       precision: "as exported",
       opaque: true,
-      layers: layersOf(apart.spec.past),
+      layers: layersHolding(apart.spec.past),
       hiddenSize: null,
       vocabSize: vocabularyOf(model.graph.outputs, apart.spec.logits),
       contextLength: facts.contextLength,
@@ -170,6 +170,12 @@ function vocabularyOf(outputs: { name: string; dims: (number | string | null)[] 
   throw new BlockllmError("model_unsupported", `${logits}: the graph does not say how large its vocabulary is`, {
     hint: "export the model again with static vocabulary size",
   });
+}
+
+/** Layers by the numbers in the names of what they keep, where all have one. */
+function layersHolding(past: OpaqueSpec["past"]): number {
+  const numbers = past.map(({ input }) => /\d+/.exec(input)?.[0]);
+  return numbers.includes(undefined) ? layersOf(past) : new Set(numbers).size;
 }
 
 function sourceBytes(source: SourceModel, model: Awaited<ReturnType<typeof readModel>>): number {

@@ -76,7 +76,7 @@ const opaque = z.object({
       output: z.string(),
       dtype: z.enum(["float32", "float16", "int8", "uint8"]),
       dims: z.array(z.union([z.number(), z.string(), z.null()])),
-      sequenceAxis: count,
+      sequenceAxis: count.nullable(),
     }),
   ),
   constants: z.array(

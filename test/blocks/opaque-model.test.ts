@@ -35,3 +35,19 @@ it("a node that takes what nothing gives is a broken export, and named", () => {
   node.inputs = ["lost"];
   expect(() => takeApart(model, HINTS)).toThrow(`${node.name}: Softmax takes lost, which nothing gives`);
 });
+
+it("a state that does not grow is served whole beside keys and values", () => {
+  const model = tinyDecoder();
+  const state = { dtype: "float32" as const, dims: ["batch", 16, 3] };
+  model.graph.inputs.push({ ...state, name: "past_conv.0" });
+  model.graph.outputs.push({ ...state, name: "present_conv.0" });
+  const apart = takeApart(model, HINTS);
+  expect(apart).toMatchObject({ kind: "opaque", reason: expect.stringContaining("past_conv.0: a state") as string });
+  expect(apart.kind === "opaque" && apart.spec.past.at(-1)).toEqual({
+    input: "past_conv.0",
+    output: "present_conv.0",
+    dtype: "float32",
+    dims: ["batch", 16, 3],
+    sequenceAxis: null,
+  });
+});

@@ -23,7 +23,11 @@ export function fixtureModels(): string[] {
 }
 
 /** Fixtures that are one opaque block. */
-export const KEPT_WHOLE = ["exports/dyn/granitemoe-18", "exports/genai_v0.18.0/phi3-long-cpu-fp32"];
+export const KEPT_WHOLE = [
+  "exports/dyn/granitemoe-18",
+  "exports/genai_v0.18.0/lfm2-cpu-fp32",
+  "exports/genai_v0.18.0/phi3-long-cpu-fp32",
+];
 
 export interface Golden {
   prompt: number[];

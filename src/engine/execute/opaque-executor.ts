@@ -153,14 +153,24 @@ export function opaqueBytes({ part, document }: OpaqueChain, maxBatchTokens: num
 
 /** Bytes one token adds to a sequence's state. Error: model_unsupported where the file does not say how large it is. */
 export function opaqueBytesPerToken({ spec }: Pick<OpaqueChain, "spec">): number {
-  return spec.past.reduce((sum, past) => {
-    const width = pastDims(past, 1).reduce((size, dim) => size * dim, 1);
-    return sum + width * CACHE_ELEMENTS[past.dtype].BYTES_PER_ELEMENT;
-  }, 0);
+  return bytesOf(spec.past.filter(({ sequenceAxis }) => sequenceAxis !== null));
+}
+
+/** Bytes of a sequence's state that do not grow with its tokens. */
+export function opaqueFixedBytes({ spec }: Pick<OpaqueChain, "spec">): number {
+  return bytesOf(spec.past.filter(({ sequenceAxis }) => sequenceAxis === null));
+}
+
+function bytesOf(past: Past[]): number {
+  return past.reduce((sum, each) => sum + lengthOf(each, 1) * CACHE_ELEMENTS[each.dtype].BYTES_PER_ELEMENT, 0);
 }
 
 function emptyPast(past: Past): Tensor {
-  return new Tensor(past.dtype, new CACHE_ELEMENTS[past.dtype](0), pastDims(past, 0));
+  return new Tensor(past.dtype, new CACHE_ELEMENTS[past.dtype](lengthOf(past, 0)), pastDims(past, 0));
+}
+
+function lengthOf(past: Past, tokens: number): number {
+  return pastDims(past, tokens).reduce((size, dim) => size * dim, 1);
 }
 
 /** What holds the elements of a cache. */
