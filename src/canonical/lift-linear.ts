@@ -73,7 +73,11 @@ export const liftMatMulNBits: Lift = (lifter, node) => {
   const blockSize = intAttribute(node, "block_size", 32);
   const blocks = Math.ceil(inputWidth / blockSize);
   if (intAttribute(node, "weight_prepacked", 0) !== 0)
-    throw new Unliftable(node.name, "MatMulNBits with weights packed for one kind of GPU");
+    throw new Unliftable(
+      node.name,
+      "MatMulNBits with weights packed for one kind of GPU, which other devices read as other numbers",
+      { broken: true },
+    );
   const packed = (input: number, columns: number): Weight => {
     const weight = weightAt(lifter, node, input);
     if (count(weight.dims) !== width * columns)

@@ -35,12 +35,25 @@ export interface PastInput {
 /** Sorts the graph's inputs by what they are for: names first, element type and rank where names say nothing. */
 export function inputRoles(model: OnnxModel): InputRole[] {
   const { inputs, initializers } = model.graph;
+  for (const { name } of inputs) {
+    const foreign = FOREIGN.find(({ input }) => input.test(name));
+    if (foreign !== undefined && !initializers.has(name)) throw new Unliftable(name, foreign.reason);
+  }
   return inputs.filter(({ name }) => !initializers.has(name)).map((input) => ({ name: input.name, ...roleOf(input) }));
 }
+
+/** Inputs by which a graph shows that it is no decoder of tokens by itself. */
+const FOREIGN = [
+  { input: /^encoder_|_encoder_/i, reason: "the decoder of an encoder-decoder: it reads what an encoder gives" },
+  { input: /inputs?_embeds/i, reason: "it takes embeddings instead of token ids: its embedding was left out" },
+  { input: /block_table|cumulative_seq/i, reason: "a graph for paged attention, which only a GPU's runtime can drive" },
+];
 
 function roleOf(input: ValueInfo): Omit<InputRole, "name"> {
   const rank = input.dims?.length ?? 0;
   const floating = input.dtype === "float32" || input.dtype === "float16" || input.dtype === "bfloat16";
+  if (/position/i.test(input.name) && rank > 2)
+    throw new Unliftable(input.name, `positions of ${rank} axes (of images or video), where a token has one`);
   if (/position/i.test(input.name)) return { role: "positions" };
   if (/mask/i.test(input.name)) return { role: "mask" };
   if (/use_cache/i.test(input.name)) return { role: "constant", value: 1 };

@@ -51,3 +51,15 @@ it("a state that does not grow is served whole beside keys and values", () => {
     sequenceAxis: null,
   });
 });
+
+it.each([
+  ["encoder_hidden_states", 3, /encoder_hidden_states: the decoder of an encoder-decoder/],
+  ["inputs_embeds", 3, /inputs_embeds: it takes embeddings instead of token ids/],
+  ["block_table", 2, /block_table: a graph for paged attention/],
+  ["vision_position_ids", 3, /vision_position_ids: positions of 3 axes/],
+  ["pixel_values", 2, /graph input pixel_values \(float32, rank 2\) has no known role/],
+])("a graph that takes %s too is refused, and told why", (name, rank, reason) => {
+  const model = tinyDecoder();
+  model.graph.inputs.push({ name, dtype: "float32", dims: Array.from({ length: rank }, () => null) });
+  expect(() => takeApart(model, HINTS)).toThrow(reason);
+});

@@ -83,6 +83,13 @@ it("learned positions from a table in blocks are cut, and compute the same", asy
   expect(verification).toMatchObject({ passed: true, greedy_equal: true });
 });
 
+it("weights packed for one kind of GPU are refused: the CPU would read other numbers", async () => {
+  const model = tinyDecoder({ afterMlp: grouped(null) });
+  const product = model.graph.nodes.find(({ opType }) => opType === "MatMulNBits")!;
+  product.attributes.set("weight_prepacked", { kind: "int", value: 1 });
+  await expect(splitAndVerify(model)).rejects.toMatchObject({ code: "model_unsupported" });
+});
+
 describe("a softmax written out", () => {
   it("is cut, and computes the same", async () => {
     const { reason, verification } = await splitAndVerify(withWrittenOutSoftmax((_, scores) => scores));
