@@ -107,17 +107,17 @@ function followsCurve(
   };
   const amplitudes = Array.from({ length: width }, (_, column) => {
     const points = rows(near, column);
-    return (
-      points.reduce((sum, { value, at }) => sum + value * at, 0) / points.reduce((sum, { at }) => sum + at * at, 0)
-    );
+    const squares = points.reduce((sum, { at }) => sum + at * at, 0);
+    // The sine of a pair that never turns (Gemma 4) says nothing of the amplitude.
+    return squares === 0 ? null : points.reduce((sum, { value, at }) => sum + value * at, 0) / squares;
   });
-  const common = Math.abs(amplitudes[0]!);
+  const common = Math.abs(amplitudes.find((amplitude) => amplitude !== null) ?? 0);
   return amplitudes.every((amplitude, column) => {
-    if (!(Math.abs(Math.abs(amplitude) - common) < common * 1e-3)) return false;
+    if (amplitude !== null && !(Math.abs(Math.abs(amplitude) - common) < common * 1e-3)) return false;
     const fits = (where: FactorAt): boolean =>
       rows(where, column).every(
         ({ value, at }, s) =>
-          Math.abs(value - Math.sign(amplitude) * common * at) < 2 * common * tolerance(where.position + s),
+          Math.abs(value - Math.sign(amplitude ?? 1) * common * at) < 2 * common * tolerance(where.position + s),
       );
     return fits(near) && fits(far);
   });

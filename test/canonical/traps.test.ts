@@ -39,6 +39,18 @@ describe("kept whole", () => {
     ],
     ["angles that turn round with the length", { angles: whenLong((g, value) => g.add("Neg", [value])) }, /rotary/],
     [
+      "a pair that turns only far on",
+      {
+        angles: (g, value, values) =>
+          whenLong((_, other) => g.add("Add", [other, g.floats([0, 0, 0, 1])]))(
+            g,
+            listedAngles([0.9, 0.31, 0, 0])(g, value, values),
+            values,
+          ),
+      },
+      /rotary/,
+    ],
+    [
       "cosines and sines exchanged far on",
       { angles: whenLong((g, value) => g.add("Sub", [g.float(Math.PI / 2), value])) },
       /rotary/,
@@ -94,7 +106,8 @@ describe("cut, and computes the same", () => {
     ["scores scaled twice", { scores: times(0.5) }],
     ["keys scaled when read, not when cached", { attendedKey: times(0.5) }],
     ["rotation with a magnitude (YaRN)", { cos: times(1.2), sin: times(1.2) }],
-    ["frequencies without a base", { angles: listedAngles }],
+    ["frequencies without a base", { angles: listedAngles([0.9, 0.31, 0.11, 0.05]) }],
+    ["pairs that never turn", { angles: listedAngles([0.9, 0.31, 0, 0]) }],
     ["tables without a base", rotaryTables((g, table) => table(g))],
     ["queries scaled before tables turn them", { ...rotaryTables((g, table) => table(g)), projectedQuery: times(0.5) }],
     ["queries scaled before angles turn them", { projectedQuery: times(0.5) }],
@@ -241,9 +254,11 @@ function byLogOfPosition(g: GraphBuilder, value: string, { positions }: Values):
   return g.add("Mul", [value, g.add("Unsqueeze", [log, g.ints([1, 3])])]);
 }
 
-function listedAngles(g: GraphBuilder, _value: string, { positions }: Values): string {
-  const rows = g.add("Unsqueeze", [g.add("Cast", [positions], { to: 1 }), g.ints([1, 3])]);
-  return g.add("Mul", [rows, g.floats([0.9, 0.31, 0.11, 0.05])]);
+function listedAngles(frequencies: number[]): Step {
+  return (g, _value, { positions }) => {
+    const rows = g.add("Unsqueeze", [g.add("Cast", [positions], { to: 1 }), g.ints([1, 3])]);
+    return g.add("Mul", [rows, g.floats(frequencies)]);
+  };
 }
 
 function pairTimes(pair: number, by: number): Step {
