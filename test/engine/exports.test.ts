@@ -66,6 +66,8 @@ const CUT: Record<string, Expected> = {
     "gpt-oss-cpu-fp32": { family: "gptoss", layers: 2, tokenizer: false },
     // Columns of each projection in another order: a group index.
     "llama-gptq-act-cpu-int4": { precision: "int4" },
+    // Kernels that take rows in pairs.
+    "llama-cpu-int4-b64-asym": { precision: "int4" },
     "granite-cpu-int4": { family: "granite", precision: "int4" },
     // float16 between the products: rounded where ONNX Runtime rounds.
     "granite-webgpu-int4": { family: "granite", precision: "int4", tokenizer: false, tolerance: 1e-4 },

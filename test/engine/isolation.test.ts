@@ -105,3 +105,22 @@ describe("and so it is for files of every exporter and precision, all of them se
     await split.remove();
   });
 });
+
+describe("and of models whose kernels take rows in pairs", () => {
+  const models = ["llama-cpu-int4-b64-asym", "llama-gptq-act-cpu-int4"].map((name) => `exports/genai_v0.18.0/${name}`);
+
+  test.each(["auto", "off"] as const)("whatever their number, a session for one %s", async (solo) => {
+    const split = await splitFixtures(models);
+    const engine = await recordingEngine(split.repository, models, { ...KNOBS, solo });
+    const requests = requestsTo(models, 10);
+    const alone = await eachAlone(engine, requests);
+    for (const count of [2, 3, 5, 10])
+      for (let first = 0; first < requests.length; first += count) {
+        const some = requests.slice(first, first + count);
+        const expected = new Map(some.map(([id]) => [id, alone.get(id)!]));
+        expectSameBits((await engine.run(some)).rows, expected);
+      }
+    await engine.close();
+    await split.remove();
+  });
+});

@@ -127,7 +127,7 @@ describe("refineChains", () => {
 /** One step of a chain as one graph, after three tokens. */
 async function decodeAlone(chain: BlockChain): Promise<Float32Array> {
   const rotations = chain.steps.flatMap((step) => (step.kind === "part" && step.part.rotary ? [step.part.rotary] : []));
-  const model = await soloGraph(chain, rotations.slice(0, 1), source.repository);
+  const model = await soloGraph(chain, rotations.slice(0, 1), { source: source.repository, rows: 1 });
   const folder = dirname(source.repository.blobs.path(chain.document.chain[0]!.digest));
   const session = await InferenceSession.create(writeModel(model, weightPlace), runtimeOptions(1, folder));
   const past = 3;

@@ -46,7 +46,7 @@ describe("which chain gets one", () => {
     const rotationsOf = ({ steps }: BlockChain) =>
       steps.flatMap((step) => (step.kind === "part" && step.part.rotary ? [step.part.rotary] : [])).slice(0, 1);
     return {
-      sessions: new SoloSessions(split.repository, { threads: 1, rotationsOf }),
+      sessions: new SoloSessions(split.repository, { threads: 1, rotationsOf, rowsOf: () => 1 }),
       chains,
     };
   };

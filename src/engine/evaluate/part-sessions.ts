@@ -59,7 +59,7 @@ export class PartSessions {
       throw error;
     }
     return {
-      isRowInvariant: (segment) => parts[segment]?.pool.isRowInvariant(0) ?? true,
+      sharing: (segment) => parts[segment]?.pool.sharing(0) ?? 1,
       run: async (segment, feeds) => {
         const part = parts[segment]!;
         const outputs = part === null ? gather(recorded!, feeds) : await part.pool.run(0, feeds);

@@ -16,9 +16,10 @@ import { joinRanges, RowStore, SpareBuffers } from "./row-store.ts";
 import { beginBetween, keepPartingRows } from "./partings.ts";
 import { SessionPool, type SegmentSessions } from "./session-pool.ts";
 import { adapterRows, handOutLogits, runsOf, standingBefore, type Standing } from "./standing.ts";
+import type { StageMember } from "./walk-stages.ts";
 import { tokenInput, type TokenRows } from "./token-inputs.ts";
 import type { SoloSession } from "./solo-session.ts";
-import { SoloSessions } from "./solo-sessions.ts";
+import { soloRows, SoloSessions } from "./solo-sessions.ts";
 
 /** What flows between the segments of one step. */
 interface StepRows extends TokenRows {
@@ -139,7 +140,7 @@ export class ChainExecutor implements Executor {
       const standing = standingBefore(stage, batch.placed);
       await step.cores.attendFor(standing, step.values);
       for (const one of standing) keepPartingRows(one, step.values);
-      for (const together of runsOf(standing, this.#ready.sessions.isRowInvariant(stage.segment.id)))
+      for (const together of runsOf(standing, this.#ready.sessions.sharing(stage.segment.id) !== null))
         await this.#runSegment(stage.segment, together, step);
     }
     cores.endStep();
@@ -181,13 +182,20 @@ export class ChainExecutor implements Executor {
 }
 
 /** Where a plan has one chain only, that chain may have its session before it was seen alone. */
-function soloSessions({ plan, stages, solo }: ReadyPlan): SoloSessions | null {
+function soloSessions({ plan, stages, solo, sessions: parts }: ReadyPlan): SoloSessions | null {
   if (!solo) return null;
-  const rotationsOf = (chain: BlockChain): RotarySpec[] => {
+  const stagesOf = (chain: BlockChain): { segment: Segment; member: StageMember }[] => {
     const index = plan.chains.findIndex((planned) => planned.chain === chain);
-    return [...new Set(stages.flatMap(({ members }) => members.get(index)?.rotary ?? []))];
+    return stages.flatMap(({ segment, members }) => {
+      const member = members.get(index);
+      return member ? [{ segment, member }] : [];
+    });
   };
-  const sessions = new SoloSessions(solo.source, { threads: solo.threads, rotationsOf });
+  const sessions = new SoloSessions(solo.source, {
+    threads: solo.threads,
+    rotationsOf: (chain) => [...new Set(stagesOf(chain).flatMap(({ member }) => member.rotary ?? []))],
+    rowsOf: (chain) => soloRows(stagesOf(chain).map(({ segment }) => parts.sharing(segment.id))),
+  });
   const [only, ...others] = plan.chains;
   if (only && others.length === 0) sessions.expect(only.chain);
   return sessions;

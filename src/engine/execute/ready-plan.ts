@@ -87,5 +87,5 @@ function sessionsOf(walk: PlannedChain["walk"], sessions: readonly SegmentSessio
 /** Do all of a model's rows share runs? */
 export function sharesRuns({ plan, chainOf, sessions }: LoadablePlan, model: string): boolean {
   const { walk } = plan.chains[chainOf.get(model)!]!;
-  return sessionsOf(walk, sessions.sessions).every(({ rowInvariant }) => rowInvariant);
+  return sessionsOf(walk, sessions.sessions).every(({ sharing }) => sharing !== null);
 }

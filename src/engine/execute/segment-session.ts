@@ -7,10 +7,11 @@ import { digestDocument } from "../../fingerprint/digest.ts";
 import { BlockllmError } from "../../support/errors.ts";
 import { segmentBytes } from "../memory/segment-bytes.ts";
 import { runBytes } from "../memory/session-bytes.ts";
+import { firstRows, withEvenRows } from "./even-rows.ts";
 import type { Loadable } from "./executor.ts";
 import { readPart, readSegment } from "./read-segment.ts";
 import { openSession } from "./rebuilt-weights.ts";
-import { isRowInvariant } from "./row-invariance.ts";
+import { rowSharingOf, type RowSharing } from "./row-sharing.ts";
 import { runtimeOptions } from "./runtime-options.ts";
 import { TableRows } from "./table-rows.ts";
 
@@ -29,8 +30,8 @@ export interface SessionPlace {
   /** Part of the session's key. */
   name: string;
   options(folder?: string): InferenceSession.SessionOptions;
-  /** Are rows known not to depend on the rows beside them? null: as on the CPU. */
-  rowInvariant: boolean | null;
+  /** Default: as measured on the CPU. */
+  sharing?: RowSharing;
 }
 
 /** A session, and the tables that it does without. */
@@ -43,8 +44,7 @@ interface Loaded {
 export class SegmentSession implements Loadable {
   readonly key: string;
   readonly bytes: number;
-  /** May rows of several sequences go through it in one run? (row-invariance.ts) */
-  readonly rowInvariant: boolean;
+  readonly sharing: RowSharing;
   readonly #segment: Segment;
   readonly #from: SessionSource;
   readonly #place: SessionPlace | null;
@@ -53,22 +53,23 @@ export class SegmentSession implements Loadable {
   private constructor(
     segment: Segment,
     from: SessionSource,
-    { rowInvariant, bytes }: { rowInvariant: boolean; bytes: number },
+    { place, sharing, bytes }: { place: SessionPlace | null; sharing: RowSharing; bytes: number },
   ) {
-    this.#place = from.placed?.(segment) ?? null;
+    this.#place = place;
     this.key = this.#place ? `${this.#place.name} ${segmentKey(segment)}` : segmentKey(segment);
     // On a device of its own it keeps what runs took.
     this.bytes = bytes + (this.#place ? runBytes(segment, from.maxBatchTokens) : 0);
-    this.rowInvariant = this.#place?.rowInvariant ?? rowInvariant;
+    this.sharing = sharing;
     this.#segment = segment;
     this.#from = from;
   }
 
   /** Reads the graphs, not the weights. Errors: blob_missing, model_invalid. */
   static async open(segment: Segment, from: SessionSource): Promise<SegmentSession> {
+    const place = from.placed?.(segment) ?? null;
     const parts = await Promise.all(segment.parts.map(async (part) => readPart(part, from.source)));
-    const bytes = await segmentBytes(segment, from.source);
-    return new SegmentSession(segment, from, { rowInvariant: parts.every(isRowInvariant), bytes });
+    const sharing = place?.sharing === undefined ? await rowSharingOf(parts, from.threads) : place.sharing;
+    return new SegmentSession(segment, from, { place, sharing, bytes: await segmentBytes(segment, from.source) });
   }
 
   get isLoaded(): boolean {
@@ -93,7 +94,10 @@ export class SegmentSession implements Loadable {
   async run(feeds: Record<string, Tensor>): Promise<Record<string, Tensor>> {
     if (!this.#loaded) throw new Error(`Segment ${this.key} is run while it is not loaded`);
     const { session, tables } = this.#loaded;
-    return await session.run(tables.feed(feeds, session.inputNames));
+    const run = async (rows: Record<string, Tensor>): Promise<Record<string, Tensor>> =>
+      await session.run(tables.feed(rows, session.inputNames));
+    const count = Object.values(feeds)[0]!.dims[1]!;
+    return this.sharing === 2 && count % 2 === 1 ? firstRows(await run(withEvenRows(feeds)), count) : await run(feeds);
   }
 }
 

@@ -1,12 +1,12 @@
 import type { Tensor } from "onnxruntime-node";
 import type { Segment } from "../../chain/plan.ts";
 import type { BlockSource } from "../../chain/resolve-chain.ts";
+import type { RowSharing } from "./row-sharing.ts";
 import { SegmentSession } from "./segment-session.ts";
 
 /** What an executor runs the segments of its plan with, by their ids. */
 export interface SegmentSessions {
-  /** May rows of several sequences go through it in one run? (row-invariance.ts) */
-  isRowInvariant(segment: number): boolean;
+  sharing(segment: number): RowSharing;
   run(segment: number, feeds: Record<string, Tensor>): Promise<Record<string, Tensor>>;
   close(): Promise<void>;
 }
@@ -32,8 +32,8 @@ export class SessionPool implements SegmentSessions {
     return pool;
   }
 
-  isRowInvariant(segment: number): boolean {
-    return this.sessions[segment]!.rowInvariant;
+  sharing(segment: number): RowSharing {
+    return this.sessions[segment]!.sharing;
   }
 
   async run(segment: number, feeds: Record<string, Tensor>): Promise<Record<string, Tensor>> {

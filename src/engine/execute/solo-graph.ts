@@ -4,26 +4,30 @@ import type { BlockChain, ChainPart } from "../../chain/chain.ts";
 import { fuseParts } from "../../chain/fuse-parts.ts";
 import { packProjections } from "../../chain/pack-projections.ts";
 import type { BlockSource } from "../../chain/resolve-chain.ts";
-import type { GraphNode, OnnxModel } from "../../onnx/model.ts";
+import type { Attribute, GraphNode, OnnxModel } from "../../onnx/model.ts";
 import { rows } from "./core-model.ts";
 import { decodeNodes } from "./decode-core.ts";
 import { readPart } from "./read-segment.ts";
 import { withRebuiltWeights } from "./rebuilt-weights.ts";
 import { stackFactors } from "./stack-factors.ts";
 
+/** Rows in which the one token of a step goes through a chain's parts: twice where kernels take rows in pairs. */
+export type SoloRows = 1 | 2;
+
 /**
- * A whole chain as one graph for one new token of one sequence: ids [1, 1], `cos.i` and `sin.i` [1, 1, dim / 2] per
- * rotation, `past_keys.l` and `past_values.l` [1, past, width] to logits [1, 1, vocabulary] and the new
+ * A whole chain as one graph for one new token of one sequence: ids [1, rows], `cos.i` and `sin.i` [1, rows, dim / 2] per
+ * rotation, `past_keys.l` and `past_values.l` [1, past, width] to logits [1, rows, vocabulary] and the new
  * rows `keys.l` and `values.l` [1, 1, width]. Every operator gets what it gets part by part, so the bits are the same.
  */
 export async function soloGraph(
   chain: BlockChain,
   rotations: readonly RotarySpec[],
-  source: BlockSource,
+  { source, rows: count }: { source: BlockSource; rows: SoloRows },
 ): Promise<OnnxModel> {
   const parts: OnnxModel[] = [];
   for (const step of chain.steps) {
-    if (step.kind === "core") parts.push(corePart(step.core, step.layer));
+    if (step.kind === "core")
+      parts.push(count === 2 ? onFirstRow(corePart(step.core, step.layer)) : corePart(step.core, step.layer));
     else parts.push(await readTurned(step.part, { rotations, source }));
   }
   return packProjections(fuseParts(parts, (port) => port === "logits" || /^(keys|values)\./.test(port)));
@@ -95,6 +99,34 @@ function corePart(core: CoreSpec, layer: number): OnnxModel {
       ],
     },
   };
+}
+
+/** The core of a row that came twice: it attends once, and its o rows go on twice. */
+function onFirstRow(core: OnnxModel): OnnxModel {
+  const first = (port: string): string => (["q", "k", "v", "o"].includes(port) ? `${port}.first` : port);
+  const nodes = core.graph.nodes.map((node) => ({
+    ...node,
+    inputs: node.inputs.map(first),
+    outputs: node.outputs.map(first),
+  }));
+  const along = (name: string, value: number): [string, Attribute] => [name, { kind: "int", value }];
+  const halves = ["q", "k", "v"].map((port): GraphNode => ({
+    name: first(port),
+    opType: "Split",
+    domain: "",
+    inputs: [port],
+    outputs: [first(port), `${port}.again`],
+    attributes: new Map([along("axis", 1), along("num_outputs", 2)]),
+  }));
+  const twice: GraphNode = {
+    name: "o",
+    opType: "Concat",
+    domain: "",
+    inputs: [first("o"), first("o")],
+    outputs: ["o"],
+    attributes: new Map([along("axis", 1)]),
+  };
+  return { ...core, graph: { ...core.graph, nodes: [...halves, ...nodes, twice] } };
 }
 
 function renameInputs(model: OnnxModel, names: ReadonlyMap<string, string>): OnnxModel {

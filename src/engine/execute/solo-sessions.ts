@@ -7,7 +7,8 @@ import { freeBuffers } from "../../support/free-buffers.ts";
 import { reasonOf } from "../../support/reason.ts";
 import { segmentBytes } from "../memory/segment-bytes.ts";
 import type { Loadable } from "./executor.ts";
-import { runsSolo } from "./solo-graph.ts";
+import type { RowSharing } from "./row-sharing.ts";
+import { runsSolo, type SoloRows } from "./solo-graph.ts";
 import { SoloSession } from "./solo-session.ts";
 
 /** Tokens that a chain must have decoded alone before memory is spent on doing it faster. */
@@ -19,6 +20,8 @@ export interface SoloOptions {
   threads: number;
   /** One object per distinct specification. */
   rotationsOf: (chain: BlockChain) => RotarySpec[];
+  /** null: of its parts some take rows in pairs and some one by one. */
+  rowsOf: (chain: BlockChain) => SoloRows | null;
 }
 
 /**
@@ -59,12 +62,13 @@ export class SoloSessions {
   /** In place of the one there is. Does nothing where the chain cannot run so or memory is short. */
   async #load(chain: BlockChain, spareBytes: number): Promise<void> {
     const spare = Math.min(spareBytes, freemem());
-    if (!runsSolo(chain) || LEAST_FREE * planChains([chain]).bytes > spare) return;
+    const { threads, rotationsOf, rowsOf } = this.#options;
+    const rows = rowsOf(chain);
+    if (!runsSolo(chain) || rows === null || LEAST_FREE * planChains([chain]).bytes > spare) return;
     await this.close();
-    const { threads, rotationsOf } = this.#options;
     try {
       const bytes = await soloBytes(chain, this.#source);
-      const session = await SoloSession.load(chain, this.#source, { threads, rotations: rotationsOf(chain) });
+      const session = await SoloSession.load(chain, this.#source, { threads, rotations: rotationsOf(chain), rows });
       this.#loaded = { chain, session, bytes };
       freeBuffers();
     } catch (error) {
@@ -102,6 +106,12 @@ export class SoloSessions {
     await this.#loaded?.session.close();
     this.#loaded = null;
   }
+}
+
+/** Part by part, a token goes alone where rows stay apart, and twice where they go in pairs: the same for all, or not at all. */
+export function soloRows(parts: readonly RowSharing[]): SoloRows | null {
+  if (!parts.includes(2)) return 1;
+  return parts.includes(null) ? null : 2;
 }
 
 async function soloBytes({ steps }: BlockChain, source: BlockSource): Promise<number> {

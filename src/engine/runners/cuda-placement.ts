@@ -20,7 +20,7 @@ export function placement(
     placed: ({ id }) => {
       const index = indexOf[id]!;
       // cuBLAS chooses kernels by the number of rows, so each sequence has runs of its own.
-      return { name: `cuda:${index}`, options: (folder) => cudaOptions(index, folder), rowInvariant: false };
+      return { name: `cuda:${index}`, options: (folder) => cudaOptions(index, folder), sharing: null };
     },
   };
 }
