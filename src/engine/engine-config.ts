@@ -34,6 +34,11 @@ export interface EngineConfig {
    */
   solo: "auto" | "off";
   /**
+   * Whether sequences share batches wherever their bits allow it, or only where that does not slow a sequence that is alone
+   * (execute/row-sharing.ts). Bits may differ between the two, not within one.
+   */
+  shareBatches: "auto" | "always";
+  /**
    * Whether keys and values of sequences that yield may wait on disk, in the folder for temporary files: where that is
    * measured to be sooner than computing them again, or never. `always` is for tests.
    */
@@ -59,6 +64,7 @@ export function engineConfig(given: Partial<EngineConfig> = {}): Readonly<Engine
     defaultContextLength: 4096,
     speculate: "auto",
     solo: "off",
+    shareBatches: "auto",
     swap: "off",
     prefixCache: "on",
     device: "cpu",

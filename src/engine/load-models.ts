@@ -171,11 +171,12 @@ function deviceRunner(source: BlockSource, config: EngineConfig): ChainRunner | 
 }
 
 function hostRunner(source: BlockSource, config: EngineConfig, devices: Device[]): HostRunner {
-  const { threads, maxBatchTokens, solo } = config;
+  const { threads, maxBatchTokens, solo, shareBatches } = config;
   const onHost = devices[0] === "cpu";
   const from = (plan: Plan) => ({
     threads,
     maxBatchTokens,
+    shareBatches,
     solo: onHost ? solo : ("off" as const),
     ...placement(plan, devices),
   });

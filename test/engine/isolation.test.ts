@@ -107,12 +107,16 @@ describe("and so it is for files of every exporter and precision, all of them se
 });
 
 describe("and of models whose kernels take rows in pairs", () => {
-  const models = ["llama-cpu-int4-b64-asym", "llama-gptq-act-cpu-int4"].map((name) => `exports/genai_v0.18.0/${name}`);
+  const pairs = ["llama-cpu-int4-b64-asym", "llama-gptq-act-cpu-int4"].map((name) => `exports/genai_v0.18.0/${name}`);
 
-  test.each(["auto", "off"] as const)("whatever their number, a session for one %s", async (solo) => {
-    const split = await splitFixtures(models);
-    const engine = await recordingEngine(split.repository, models, { ...KNOBS, solo });
-    const requests = requestsTo(models, 10);
+  test.each([
+    { models: pairs, solo: "auto", shareBatches: "auto" },
+    { models: pairs, solo: "off", shareBatches: "auto" },
+    { models: ["exports/tjs/model_q4"], solo: "auto", shareBatches: "always" },
+  ] as const)("whatever their number: %o", async ({ models, ...knobs }) => {
+    const split = await splitFixtures([...models]);
+    const engine = await recordingEngine(split.repository, [...models], { ...KNOBS, ...knobs });
+    const requests = requestsTo([...models], 10);
     const alone = await eachAlone(engine, requests);
     for (const count of [2, 3, 5, 10])
       for (let first = 0; first < requests.length; first += count) {

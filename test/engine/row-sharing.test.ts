@@ -28,11 +28,19 @@ test("the blocks of every cut fixture may run in shared batches, but for the ker
     for (const { parts } of await split.blocks(name)) {
       for (const { graph } of parts) {
         const part = await readModel(split.repository.blobs.path(graph));
-        if ((await rowSharingOf([part], 2)) === null) apart.add(name);
+        if ((await rowSharingOf([part], { threads: 2, always: false })) === null) apart.add(name);
       }
     }
   }
   expect([...apart]).toEqual(RUN_APART);
+});
+
+test("where batches are always shared, int4 of every accuracy level runs in them", async () => {
+  for (const { parts } of await split.blocks("exports/tjs/model_q4"))
+    for (const { graph } of parts) {
+      const part = await readModel(split.repository.blobs.path(graph));
+      expect(await rowSharingOf([part], { threads: 2, always: true })).not.toBeNull();
+    }
 });
 
 const WEIGHT = {
@@ -75,7 +83,7 @@ describe.each([2, 4, 8])("products of %i bits and accuracy level 4", (bits) => {
       groups: false,
     };
     const { model } = productModel(product);
-    const sharing = await rowSharingOf([model], 2);
+    const sharing = await rowSharingOf([model], { threads: 2, always: false });
     const together = await multiply(model, [ROWS]);
     const apart = await multiply(
       model,

@@ -24,11 +24,20 @@ const BY_ROW = new Set(
   com.microsoft:FastGelu com.microsoft:QuickGelu Sin Cos`.split(/\s+/),
 );
 
+export interface SharingOptions {
+  threads: number;
+  /** Also where a row that is alone becomes much slower for it. */
+  always: boolean;
+}
+
 /** Of a session over these graphs with so many threads, on this processor. */
-export async function rowSharingOf(models: readonly OnnxModel[], threads: number): Promise<RowSharing> {
+export async function rowSharingOf(
+  models: readonly OnnxModel[],
+  { threads, always }: SharingOptions,
+): Promise<RowSharing> {
   let sharing: RowSharing = 1;
   for (const model of models) {
-    const products = productsOf(model);
+    const products = productsOf(model, always);
     if (products === null) return null;
     for (const product of products) {
       const found = await measureSharing(product, threads);
@@ -40,13 +49,13 @@ export async function rowSharingOf(models: readonly OnnxModel[], threads: number
 }
 
 /** What there is to measure; null: rows stay apart however that comes out. */
-export function productsOf({ graph, functions }: OnnxModel): Product[] | null {
+export function productsOf({ graph, functions }: OnnxModel, always = false): Product[] | null {
   if (functions.size > 0) return null;
   const products: Product[] = [];
   for (const node of graph.nodes) {
     if (BY_ROW.has(operatorOf(node))) continue;
     const product = productOf(node, graph);
-    if (product === null) return null;
+    if (product === null || (!always && isSlowInPairs(product))) return null;
     products.push(product);
   }
   return products;
@@ -66,14 +75,17 @@ function productOf(node: GraphNode, graph: OnnxGraph): Product | null {
 }
 
 /**
- * Accuracy levels below 4 stay apart without being measured: one row has other bits there than two, and two take more than
- * twice the time of one (docs/decisions/2026-11-23-int4-rows-run-apart.md). Not so where columns are grouped: whatever the
- * level, the whole matrix is made floats in each call.
+ * At accuracy levels below 4 one row has other bits than two, and two take more than twice the time of one
+ * (docs/decisions/2026-11-23-int4-rows-run-apart.md). Not so where columns are grouped: whatever the level, the whole matrix
+ * is made floats in each call.
  */
+function isSlowInPairs(product: Product): boolean {
+  return product.kind === "blocks" && product.accuracyLevel !== 4 && !product.groups;
+}
+
 function blockProductOf(node: GraphNode, graph: OnnxGraph): BlockProduct | null {
   const [zeroPoints = "", groups = "", bias = ""] = node.inputs.slice(3);
-  const accuracyLevel = integerOf(node, "accuracy_level") ?? 0;
-  if (bias !== "" || (accuracyLevel !== 4 && groups === "")) return null;
+  if (bias !== "") return null;
   const zeroType = graph.initializers.get(zeroPoints)?.dtype === "uint8" ? "uint8" : "float32";
   return {
     kind: "blocks",
@@ -81,7 +93,7 @@ function blockProductOf(node: GraphNode, graph: OnnxGraph): BlockProduct | null 
     outer: integerOf(node, "N")!,
     bits: integerOf(node, "bits") ?? 4,
     blockSize: integerOf(node, "block_size")!,
-    accuracyLevel,
+    accuracyLevel: integerOf(node, "accuracy_level") ?? 0,
     zeroPoints: zeroPoints === "" ? "none" : zeroType,
     groups: groups !== "",
   };

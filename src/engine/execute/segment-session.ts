@@ -5,6 +5,7 @@ import type { Segment } from "../../chain/plan.ts";
 import type { BlockSource } from "../../chain/resolve-chain.ts";
 import { digestDocument } from "../../fingerprint/digest.ts";
 import { BlockllmError } from "../../support/errors.ts";
+import type { EngineConfig } from "../engine-config.ts";
 import { segmentBytes } from "../memory/segment-bytes.ts";
 import { runBytes } from "../memory/session-bytes.ts";
 import { firstRows, withEvenRows } from "./even-rows.ts";
@@ -20,6 +21,7 @@ export interface SessionSource {
   source: BlockSource;
   threads: number;
   maxBatchTokens: number;
+  shareBatches?: EngineConfig["shareBatches"];
   /** Whether chains may get a session of their own for decoding alone (solo-sessions.ts). */
   solo?: "auto" | "off";
   /** Where a segment is to lie; default: this machine's memory, computed by its processor. */
@@ -68,7 +70,8 @@ export class SegmentSession implements Loadable {
   static async open(segment: Segment, from: SessionSource): Promise<SegmentSession> {
     const place = from.placed?.(segment) ?? null;
     const parts = await Promise.all(segment.parts.map(async (part) => readPart(part, from.source)));
-    const sharing = place?.sharing === undefined ? await rowSharingOf(parts, from.threads) : place.sharing;
+    const options = { threads: from.threads, always: from.shareBatches === "always" };
+    const sharing = place?.sharing === undefined ? await rowSharingOf(parts, options) : place.sharing;
     return new SegmentSession(segment, from, { place, sharing, bytes: await segmentBytes(segment, from.source) });
   }
 
