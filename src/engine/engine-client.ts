@@ -4,7 +4,7 @@ import { BlockllmError } from "../support/errors.ts";
 import { reasonOf } from "../support/reason.ts";
 import { scriptBeside } from "../support/script-beside.ts";
 import { checkRequest } from "./check-request.ts";
-import { chooseDevice, type DeviceChoice } from "./device/choose-device.ts";
+import { type DeviceChoice, rankDevices, startOnFirst } from "./device/choose-device.ts";
 import type { DeviceWish } from "./device/device.ts";
 import { engineConfig, type EngineConfig } from "./engine-config.ts";
 import { unpackError, unpackEvent, type FromWorker, type ToWorker, type WorkerStart } from "./engine-messages.ts";
@@ -33,7 +33,8 @@ export interface RunningRequest {
 
 /**
  * Starts the engine in a thread of its own and waits until its models are loaded. A device that fails under `auto` gives
- * way to the CPU. Errors: usage, repository_not_found, model_not_found, device_unavailable, and what loading a model throws.
+ * way to the next best. Errors: usage, repository_not_found, model_not_found, device_unavailable, and what loading a model
+ * throws.
  */
 export async function startEngine(options: EngineOptions): Promise<EngineClient> {
   const { device = "cpu", repository, models, signal, ...knobs } = options;
@@ -42,18 +43,11 @@ export async function startEngine(options: EngineOptions): Promise<EngineClient>
     const config = engineConfig({ ...memoryOf(choice), ...knobs });
     const placed = { device: choice.devices.join(","), deviceStrict: device !== "auto" };
     const start: WorkerStart = { repository, models, config: { ...config, ...placed } };
-    const client = await startEngineThread(scriptBeside(import.meta.url, "engine-worker"), start, signal);
-    client.device = choice;
-    return client;
+    return await startEngineThread(scriptBeside(import.meta.url, "engine-worker"), start, signal);
   };
-  const choice = await chooseDevice(device);
-  try {
-    return await startOn(choice);
-  } catch (error) {
-    if (device !== "auto" || choice.devices[0] === "cpu" || signal?.aborted) throw error;
-    const warnings = [...choice.warnings, `${choice.devices.join(", ")} is left out: ${reasonOf(error)}`];
-    return await startOn({ devices: ["cpu"], reason: "the device failed at start", warnings });
-  }
+  const { started, choice } = await startOnFirst(await rankDevices(device), startOn, signal);
+  started.device = choice;
+  return started;
 }
 
 function memoryOf({ memoryBytes }: DeviceChoice): EngineKnobs {

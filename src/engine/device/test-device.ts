@@ -2,14 +2,10 @@ import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { scriptBeside } from "../../support/script-beside.ts";
 import type { Device } from "./device.ts";
+import type { Measured } from "./measure-device.ts";
 
 export type DeviceTest =
-  | {
-      device: Device;
-      passed: true;
-      /** How many times faster than the CPU it multiplies 16 rows by a matrix; below 1 it is slower. */
-      speedup: number;
-    }
+  | ({ device: Device; passed: true } & Measured)
   | { device: Device; passed: false; reason: string };
 
 const PATIENCE_MS = 60_000;
