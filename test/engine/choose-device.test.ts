@@ -114,16 +114,13 @@ describe("a device by its name", () => {
   });
 
   test("brings its own memory where a driver says what it has, if it keeps weights, keys and values", async () => {
-    const facts = machine({ webgpu: 4, "cuda:0": 2 }, { graphicsMemory: () => 8e9 });
-    expect(await rankDevices("webgpu", facts)).toMatchObject([{ memoryBytes: 8e9 }]);
-    expect((await rankDevices("auto", facts)).map(({ memoryBytes }) => memoryBytes)).toEqual([
-      8e9,
-      undefined,
-      undefined,
-    ]);
+    const memory = { budgetBytes: 7e9, freeBytes: 8e9 };
+    const facts = machine({ webgpu: 4, "cuda:0": 2 }, { graphicsMemory: () => memory });
+    expect(await rankDevices("webgpu", facts)).toMatchObject([{ memory }]);
+    expect((await rankDevices("auto", facts)).map((choice) => choice.memory)).toEqual([memory, undefined, undefined]);
     for (const wish of ["cpu", "cuda:0"] as const)
-      expect((await rankDevices(wish, facts))[0]).not.toHaveProperty("memoryBytes");
-    expect((await rankDevices("webgpu", machine({ webgpu: 4 })))[0]).not.toHaveProperty("memoryBytes");
+      expect((await rankDevices(wish, facts))[0]).not.toHaveProperty("memory");
+    expect((await rankDevices("webgpu", machine({ webgpu: 4 })))[0]).not.toHaveProperty("memory");
   });
 
   test("is written as --device takes it", () => {

@@ -91,7 +91,7 @@ async function examine(repositoryPath: string): Promise<Doctor> {
       .listSupportedBackends()
       .map(({ name, bundled }) => ({ name, installed: bundled || cudaInstalled })),
     devices,
-    device_memory_bytes: graphicsMemory(),
+    device_memory_bytes: graphicsMemory()?.budgetBytes ?? null,
     processor: cpus()[0]?.model ?? "unknown",
     cores: availableParallelism(),
     memory_bytes: totalmem(),

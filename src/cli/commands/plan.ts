@@ -81,7 +81,8 @@ export const planCommand = defineCommand<PlanOptions, PlanReport>({
     const chains = all.filter(({ name }) => !(name in leftOut));
     const plan = planChains((await refineChains(chains.filter(isBlockChain), repository)).chains);
 
-    const memoryBytes = options.memory ?? (device !== undefined && isWebgpu(device) ? graphicsMemory() : null);
+    const own = device !== undefined && isWebgpu(device) ? graphicsMemory() : null;
+    const memoryBytes = options.memory ?? own?.budgetBytes ?? null;
     const config = engineConfig({
       ...(memoryBytes === null ? {} : { memoryBytes }),
       device: device === "cuda" ? "cuda:0" : (device ?? "cpu"),

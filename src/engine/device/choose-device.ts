@@ -3,7 +3,7 @@ import { reasonOf } from "../../support/reason.ts";
 import { cudaInstallLine, hasCudaLibraries } from "./cuda-libraries.ts";
 import { isWebgpu, type Device, type DeviceWish } from "./device.ts";
 import { listCudaDevices, mayHaveGpu } from "./find-devices.ts";
-import { graphicsMemory } from "./graphics-memory.ts";
+import { type GraphicsMemory, graphicsMemory } from "./graphics-memory.ts";
 import { testDevice, type DeviceTest } from "./test-device.ts";
 
 /** What the choice is made from; tests bring their own. */
@@ -11,7 +11,7 @@ export interface DeviceFacts {
   mayHaveGpu(): boolean;
   hasCudaLibraries(): boolean;
   cudaIndices(): number[];
-  graphicsMemory(): number | null;
+  graphicsMemory(): GraphicsMemory | null;
   test(device: Device): Promise<DeviceTest>;
 }
 
@@ -22,8 +22,8 @@ export interface DeviceChoice {
   reason: string;
   /** Devices that were tried and left out. */
   warnings: string[];
-  /** What a graphics device gives to weights, keys and values where nobody says; missing: the machine's memory counts. */
-  memoryBytes?: number;
+  /** Of a graphics device that keeps weights, keys and values; missing: the machine's memory counts. */
+  memory?: GraphicsMemory;
 }
 
 const MACHINE: DeviceFacts = {
@@ -37,9 +37,9 @@ const MACHINE: DeviceFacts = {
 /** What was asked for; with `auto` what passes its test, the fastest first and the CPU last. Error: device_unavailable. */
 export async function rankDevices(wish: DeviceWish, facts = MACHINE): Promise<DeviceChoice[]> {
   const choices = wish === "auto" ? await rankAll(facts) : [await choose(wish, facts)];
-  const memoryBytes = choices.some(({ devices }) => isWebgpu(devices[0])) ? facts.graphicsMemory() : null;
-  if (memoryBytes === null) return choices;
-  return choices.map((choice) => (isWebgpu(choice.devices[0]) ? { ...choice, memoryBytes } : choice));
+  const memory = choices.some(({ devices }) => isWebgpu(devices[0])) ? facts.graphicsMemory() : null;
+  if (memory === null) return choices;
+  return choices.map((choice) => (isWebgpu(choice.devices[0]) ? { ...choice, memory } : choice));
 }
 
 /** On the first of them that does not fail to start. Error: what `start` throws on the last. */
