@@ -31,12 +31,17 @@ export interface SessionPlace {
   options(folder?: string): InferenceSession.SessionOptions;
   /** Are rows known not to depend on the rows beside them? null: as on the CPU. */
   rowInvariant: boolean | null;
+  /** What a failed run says of the place; null: nothing. */
+  diagnose(error: unknown): BlockllmError | null;
+  /** Everything on it fails from now on: sessions are made anew in this machine's memory. */
+  isLost(): boolean;
 }
 
-/** A session, and the tables that it does without. */
+/** A session, the tables that it does without, and where it lies; null: in this machine's memory. */
 interface Loaded {
   session: InferenceSession;
   tables: TableRows;
+  place: SessionPlace | null;
 }
 
 /** The session of one segment. Weights are mapped from the repository's blobs, never read into JavaScript. */
@@ -77,7 +82,7 @@ export class SegmentSession implements Loadable {
 
   async load(): Promise<void> {
     try {
-      this.#loaded ??= await load(this.#segment, { ...this.#from, place: this.#place });
+      this.#loaded ??= await load(this.#segment, { ...this.#from, place: this.#place?.isLost() ? null : this.#place });
     } catch (cause) {
       throw cause instanceof BlockllmError ? cause : cannotLoad(this.#segment, cause);
     }
@@ -87,13 +92,24 @@ export class SegmentSession implements Loadable {
     const loaded = this.#loaded;
     this.#loaded = null;
     loaded?.tables.close();
-    await loaded?.session.release();
+    if (!loaded?.place?.isLost()) await loaded?.session.release();
   }
 
   async run(feeds: Record<string, Tensor>): Promise<Record<string, Tensor>> {
     if (!this.#loaded) throw new Error(`Segment ${this.key} is run while it is not loaded`);
-    const { session, tables } = this.#loaded;
-    return await session.run(tables.feed(feeds, session.inputNames));
+    if (this.#loaded.place?.isLost()) await this.#leaveLost(this.#loaded);
+    const { session, tables, place } = this.#loaded;
+    try {
+      return await session.run(tables.feed(feeds, session.inputNames));
+    } catch (error) {
+      throw place?.diagnose(error) ?? error;
+    }
+  }
+
+  /** The session is not released: its device answers every call with an error, and who frees may not fail. */
+  async #leaveLost({ tables }: Loaded): Promise<void> {
+    tables.close();
+    this.#loaded = await load(this.#segment, { ...this.#from, place: null });
   }
 }
 
@@ -116,9 +132,9 @@ async function load(
   try {
     if (plain.length === 1 && model === plain[0] && segment.parts[0]!.cut === undefined) {
       const path = source.blobs.path(segment.parts[0]!.graph);
-      return { session: await InferenceSession.create(path, options()), tables };
+      return { session: await InferenceSession.create(path, options()), tables, place };
     }
-    return { session: await openSession(model, { folder, threads, options: options(folder) }), tables };
+    return { session: await openSession(model, { folder, threads, options: options(folder) }), tables, place };
   } catch (error) {
     tables.close();
     throw error;
