@@ -81,15 +81,14 @@ export class DeviceTensors {
     return (await session.run({ ...feeds, rows: integers(rows, [rows.length]) }))["y"]!;
   }
 
-  /** Copies rows of two matrices [rows, width] into two others, in place. */
+  /** Copies rows of two matrices [rows, width] into two others, in place. `places` can be used again. */
   async copyRows(
     to: readonly [Tensor, Tensor],
     from: readonly [Tensor, Tensor],
-    { source, target }: { source: readonly number[]; target: readonly number[] },
+    places: Record<"source" | "target", Tensor>,
   ): Promise<void> {
-    const feeds = { to0: to[0], to1: to[1], from0: from[0], from1: from[1] };
-    const places = { source: integers(source, [source.length]), target: integers(target, [target.length, 1]) };
-    const written = await this.#tools.copyRows.run({ ...feeds, ...places }, { y0: to[0], y1: to[1] });
+    const feeds = { to0: to[0], to1: to[1], from0: from[0], from1: from[1], ...places };
+    const written = await this.#tools.copyRows.run(feeds, { y0: to[0], y1: to[1] });
     for (const view of Object.values(written)) view.dispose();
   }
 

@@ -15,22 +15,35 @@ export interface KvPlace {
 
 /** Below this many free slots a slab stays as it is. */
 const SPARE_SLOTS = 8;
+/** Every WebGPU device takes a tensor of this size (maxStorageBufferBindingSize); a larger one only some do. */
+const MOST_TENSOR_BYTES = 128 * 2 ** 20;
+
+/** A slab for several sequences, and who is in which of its slots. */
+interface SharedSlab {
+  slab: KvSlab;
+  holders: (KvPlace | null)[];
+}
 
 /**
  * Device memory for all sequences whose models cache alike. A prompt has a slab to itself, because a call with several
- * rows and a past takes one sequence; when it starts to decode it moves into the slab that all decoding sequences of
- * its capacity share, so that one call per layer serves them.
+ * rows and a past takes one sequence; when it starts to decode it moves into a slab that decoding sequences of its
+ * capacity share, so that one call per layer serves them: all of them, as long as a tensor is not too large for that.
  */
 export class KvPool {
   readonly #cores: readonly CoreSpec[];
   readonly #device: { readonly tensors: DeviceTensors };
   readonly #alone = new Set<KvPlace>();
-  /** capacity → the shared slab of that capacity and who is in which of its slots. */
-  readonly #shared = new Map<number, { slab: KvSlab; holders: (KvPlace | null)[] }>();
+  readonly #shared = new Map<KvSlab, SharedSlab>();
+  readonly #mostTensorBytes: number;
 
-  constructor(cores: readonly CoreSpec[], device: { readonly tensors: DeviceTensors }) {
+  constructor(
+    cores: readonly CoreSpec[],
+    device: { readonly tensors: DeviceTensors },
+    mostTensorBytes = MOST_TENSOR_BYTES,
+  ) {
     this.#cores = cores;
     this.#device = device;
+    this.#mostTensorBytes = mostTensorBytes;
   }
 
   /** What is really taken on the device, free slots included. */
@@ -65,17 +78,16 @@ export class KvPool {
     this.#alone.add(Object.assign(place, { slab, slot: 0 }));
   }
 
-  /** Moves a place into the shared slab of its capacity, where it stays while it decodes. */
+  /** Moves a place into a shared slab of its capacity, where it stays while it decodes. */
   async share(place: KvPlace): Promise<void> {
     if (!this.#alone.has(place)) return;
-    const { capacity } = place.slab;
-    const shared = this.#shared.get(capacity);
+    const shared = this.#roomyOf(place.slab.capacity);
     if (!shared) {
       this.#alone.delete(place);
-      this.#shared.set(capacity, { slab: place.slab, holders: [place] });
+      this.#shared.set(place.slab, { slab: place.slab, holders: [place] });
       return;
     }
-    if (!shared.holders.includes(null)) await this.#resize(shared, grownSlots(shared.slab.slots));
+    if (!shared.holders.includes(null)) await this.#resize(shared, this.#grownSlots(shared.slab));
     const slot = shared.holders.indexOf(null);
     const moves = [{ from: 0, to: slot, tokens: place.tokens }];
     await shared.slab.copyFrom({ slab: place.slab }, moves, this.#device.tensors);
@@ -86,7 +98,7 @@ export class KvPool {
 
   /** All who decode in the same slab; null: the place is alone. */
   holders(place: KvPlace): readonly (KvPlace | null)[] | null {
-    return this.#alone.has(place) ? null : this.#shared.get(place.slab.capacity)!.holders;
+    return this.#shared.get(place.slab)?.holders ?? null;
   }
 
   release(place: KvPlace): void {
@@ -139,16 +151,30 @@ export class KvPool {
 
   #leave(place: KvPlace): void {
     if (this.#alone.delete(place)) return place.slab.dispose();
-    const { capacity } = place.slab;
-    const shared = this.#shared.get(capacity);
+    const shared = this.#shared.get(place.slab);
     if (shared?.holders[place.slot] !== place) return;
     shared.holders[place.slot] = null;
     if (shared.holders.some((holder) => holder !== null)) return;
     shared.slab.dispose();
-    this.#shared.delete(capacity);
+    this.#shared.delete(shared.slab);
   }
 
-  async #resize(shared: { slab: KvSlab; holders: (KvPlace | null)[] }, slots: number): Promise<void> {
+  /** One with a free slot, or else one that may grow. */
+  #roomyOf(capacity: number): SharedSlab | undefined {
+    const alike = [...this.#shared.values()].filter(({ slab }) => slab.capacity === capacity);
+    return (
+      alike.find(({ holders }) => holders.includes(null)) ??
+      alike.find(({ slab }) => slab.slots < this.#grownSlots(slab))
+    );
+  }
+
+  /** Doubled while small, then by eight: at most seven sequences' memory lies idle per slab. */
+  #grownSlots({ slots, capacity }: KvSlab): number {
+    const most = Math.floor(this.#mostTensorBytes / (capacity * largestRowBytes(this.#cores)));
+    return Math.max(slots, Math.min(most, slots < SPARE_SLOTS ? slots * 2 : slots + SPARE_SLOTS));
+  }
+
+  async #resize(shared: SharedSlab, slots: number): Promise<void> {
     const holders = shared.holders.filter((holder) => holder !== null);
     const moves = holders.map(({ slot, tokens }, to) => ({ from: slot, to, tokens }));
     await shared.slab.resize(slots, moves, this.#device.tensors);
@@ -157,7 +183,7 @@ export class KvPool {
   }
 }
 
-/** Doubled while small, then by eight: at most seven sequences' memory lies idle per capacity. */
-function grownSlots(slots: number): number {
-  return slots < SPARE_SLOTS ? slots * 2 : slots + SPARE_SLOTS;
+/** Of the widest tensor of keys or values. */
+function largestRowBytes(cores: readonly CoreSpec[]): number {
+  return Math.max(...cores.map(({ kvHeads, headSize }) => kvHeads * headSize * Float32Array.BYTES_PER_ELEMENT));
 }

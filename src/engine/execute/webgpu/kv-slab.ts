@@ -1,7 +1,7 @@
 import type { Tensor } from "onnxruntime-node";
 import type { CoreSpec } from "../../../blocks/block.ts";
 import { deviceBytesPerToken } from "../../kv/capacity.ts";
-import { type DeviceTensors, viewAs } from "./device-tensors.ts";
+import { type DeviceTensors, integers, viewAs } from "./device-tensors.ts";
 
 /** Keys and values of one layer, [slots, kvHeads, capacity, headSize] each. */
 export interface SlabLayer {
@@ -49,18 +49,20 @@ export class KvSlab {
     moves: readonly { from: number; to: number; tokens: number }[],
     tensors: DeviceTensors,
   ): Promise<void> {
-    const places = new Map<number, { source: number[]; target: number[] }>();
+    const places = new Map<number, Record<"source" | "target", Tensor>>();
     for (const [at, { kvHeads, headSize }] of this.#cores.entries()) {
-      const rows = (slot: number, capacity: number, tokens: number): number[] =>
+      const rows = ({ slot, capacity, tokens }: { slot: number; capacity: number; tokens: number }): number[] =>
         Array.from({ length: kvHeads * tokens }, (_, i) => {
           return (slot * kvHeads + Math.floor(i / tokens)) * capacity + (i % tokens);
         });
-      const copied = places.get(kvHeads) ?? {
-        source: moves.flatMap(({ from, tokens }) => rows(from, source.slab.capacity, tokens)),
-        target: moves.flatMap(({ to, tokens }) => rows(to, this.capacity, tokens)),
-      };
-      places.set(kvHeads, copied);
-      if (copied.source.length === 0) continue;
+      if (!places.has(kvHeads)) {
+        const { capacity } = source.slab;
+        const taken = moves.flatMap(({ from: slot, tokens }) => rows({ slot, capacity, tokens }));
+        const put = moves.flatMap(({ to: slot, tokens }) => rows({ slot, capacity: this.capacity, tokens }));
+        places.set(kvHeads, { source: integers(taken, [taken.length]), target: integers(put, [put.length, 1]) });
+      }
+      const copied = places.get(kvHeads)!;
+      if (copied.source.size === 0) continue;
       const from = (source.layers ?? source.slab.layers)[at]!;
       await tensors.copyRows(matrices(this.#layers[at]!, headSize), matrices(from, headSize), copied);
     }
