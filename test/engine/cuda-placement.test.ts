@@ -55,6 +55,33 @@ describeExecutor("segments placed on two devices", async () => {
   };
 });
 
+test("segments that stay where they are stay loaded when the models change", async () => {
+  const source = await temporaryRepository([
+    { name: "one", layers: [10, 11] },
+    { name: "other", layers: [10, 21] },
+  ]);
+  const [one, other] = await Promise.all(
+    ["one", "other"].map(async (name) => (await resolveChain(source.repository, name)) as BlockChain),
+  );
+  const place = {
+    name: "cuda:0",
+    options: (folder?: string) => runtimeOptions(1, folder),
+    rowInvariant: false,
+    diagnose: () => null,
+    isLost: () => false,
+  };
+  const from = async () => ({ threads: 1, maxBatchTokens: 256, placed: () => place });
+  const runner = new HostRunner(source.repository, { threads: 1, from });
+  const before = await runner.prepare([one!, other!]);
+  for (const sessions of before.needs.values()) for (const session of sessions) await session.load();
+  const executor = await before.commit();
+  const after = await runner.prepare([one!, other!]);
+  expect(after.needs.get(one!.key)).toEqual(before.needs.get(one!.key));
+  expect(after.needs.get(one!.key)!.every(({ isLoaded }) => isLoaded)).toBe(true);
+  await executor.close();
+  await source.remove();
+});
+
 describe("what does not fit into CUDA devices", () => {
   test("is counted as the sessions will have it: halves become floats", async () => {
     const split = await splitFixtures(["exports/genai/llama-cuda-fp16"]);

@@ -8,7 +8,7 @@ import type { AttentionCores } from "./attention-core.ts";
 import { rankChains } from "./batch-layout.ts";
 import type { Needs } from "./executor.ts";
 import { readRotaryTables } from "./rotary-tables.ts";
-import { SegmentSession, segmentKey, type SessionSource } from "./segment-session.ts";
+import { SegmentSession, sessionKey, type SessionSource } from "./segment-session.ts";
 import { SessionPool, type SegmentSessions } from "./session-pool.ts";
 import { walkStages, type WalkStage } from "./walk-stages.ts";
 
@@ -44,7 +44,7 @@ export async function loadablePlan(
 ): Promise<LoadablePlan> {
   const opened: SegmentSession[] = [];
   for (const segment of plan.segments) {
-    const key = segmentKey(segment);
+    const key = sessionKey(segment, from);
     opened.push(
       known?.sessions.sessions.find((session) => session.key === key) ?? (await SegmentSession.open(segment, from)),
     );

@@ -61,7 +61,7 @@ export class SegmentSession implements Loadable {
     { rowInvariant, bytes }: { rowInvariant: boolean; bytes: number },
   ) {
     this.#place = from.placed?.(segment) ?? null;
-    this.key = this.#place ? `${this.#place.name} ${segmentKey(segment)}` : segmentKey(segment);
+    this.key = sessionKey(segment, from);
     // On a device of its own it keeps what runs took.
     this.bytes = bytes + (this.#place ? runBytes(segment, from.maxBatchTokens) : 0);
     this.rowInvariant = this.#place?.rowInvariant ?? rowInvariant;
@@ -111,6 +111,12 @@ export class SegmentSession implements Loadable {
     tables.close();
     this.#loaded = await load(this.#segment, { ...this.#from, place: null });
   }
+}
+
+/** Equal keys: sessions that compute the same in the same place. */
+export function sessionKey(segment: Segment, { placed }: Pick<SessionSource, "placed">): string {
+  const place = placed?.(segment);
+  return place ? `${place.name} ${segmentKey(segment)}` : segmentKey(segment);
 }
 
 /** Equal keys: sessions over the same weights and factors, in the same order. */
