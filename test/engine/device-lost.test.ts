@@ -1,10 +1,11 @@
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { engineConfig } from "../../src/engine/engine-config.ts";
 import { Engine } from "../../src/engine/engine.ts";
 import type { BatchItem, Executor } from "../../src/engine/execute/executor.ts";
 import { RoutedExecutor } from "../../src/engine/execute/routed-executor.ts";
 import { ScriptedExecutor } from "../../src/engine/execute/scripted-executor.ts";
 import { deviceLost, outOfDeviceMemory, saysDeviceLost } from "../../src/engine/execute/webgpu/device-errors.ts";
+import { WebgpuDevice } from "../../src/engine/execute/webgpu/webgpu-device.ts";
 import { loadModels } from "../../src/engine/load-models.ts";
 import type { EngineEvent } from "../../src/engine/request.ts";
 import type { ScheduledModel } from "../../src/engine/sequence.ts";
@@ -189,18 +190,39 @@ describe.skipIf(missing !== null)("on a WebGPU device", () => {
     expect(await prompt(begin())).toEqual(expected);
   });
 
-  test("one that is full ends the batch and holds nothing of it", { timeout: 240_000 }, async () => {
-    endAll();
-    const losses = executor.deviceLosses;
-    const sequence = begin();
-    await prompt(sequence);
-    losing.full = true;
-    await expect(prompt(begin())).rejects.toMatchObject({
-      code: "memory_exceeded",
-      message: `the device has no memory left: ${FULL}`,
-    });
-    executor.release(last);
-    expect((await run(NEXT, sequence)).length).toBe(expected.length);
-    expect(executor.deviceLosses).toBe(losses);
-  });
+  test(
+    "one that is full is opened anew once, and ends the batch when it is full again",
+    { timeout: 240_000 },
+    async () => {
+      endAll();
+      const losses = executor.deviceLosses;
+      const reopen = vi.spyOn(WebgpuDevice.prototype, "reopen");
+      const [running, fresh] = [begin(), begin()];
+      await prompt(running);
+      losing.full = 1;
+      expect(await prompt(fresh), "given room").toEqual(expected);
+      expect(reopen).toHaveBeenCalledTimes(1);
+      losing.full = 1;
+      await expect(prompt(begin())).rejects.toMatchObject({
+        code: "memory_exceeded",
+        message: `the device has no memory left: ${FULL}`,
+      });
+      executor.release(last);
+      expect(await run(NEXT, running)).toEqual(await run(NEXT, fresh));
+      const [segment] = executor.needs.get(models[1]!.key)!;
+      await segment!.unload();
+      losing.full = 1;
+      await expect(segment!.load()).rejects.toMatchObject({ code: "memory_exceeded" });
+      await segment!.load();
+      vi.useFakeTimers({ now: Date.now(), toFake: ["performance"] });
+      vi.advanceTimersByTime(120_000);
+      await segment!.unload();
+      losing.full = 1;
+      await segment!.load();
+      vi.useRealTimers();
+      expect(reopen).toHaveBeenCalledTimes(2);
+      expect(executor.deviceLosses).toBe(losses);
+      expect(await prompt(begin())).toEqual(expected);
+    },
+  );
 });

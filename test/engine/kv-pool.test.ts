@@ -15,14 +15,27 @@ const MOST_TENSOR_BYTES = 4 * 64 * ROW_BYTES;
 class HostTensors {
   readonly open = new Set<object>();
   largest = 0;
+  /** So many tensors can still be made. */
+  left = Infinity;
 
   zeros(dims: readonly number[]): Promise<Tensor> {
+    if (this.left-- <= 0) return Promise.reject(new Error("out of memory"));
     const size = dims.reduce((product, dim) => product * dim, 1);
     const buffer = { values: new Float32Array(size) };
     this.open.add(buffer);
     this.largest = Math.max(this.largest, size * 4);
     const options = { dataType: "float32" as const, dims: [...dims], dispose: () => void this.open.delete(buffer) };
     return Promise.resolve(Tensor.fromGpuBuffer(buffer as never, options));
+  }
+
+  download(tensor: Tensor): Promise<Float32Array> {
+    return Promise.resolve(valuesOf(tensor));
+  }
+
+  async upload(values: Float32Array, dims: readonly number[]): Promise<Tensor> {
+    const tensor = await this.zeros(dims);
+    valuesOf(tensor).set(values);
+    return tensor;
   }
 
   copyRows(to: Tensor[], from: Tensor[], places: Record<"source" | "target", Tensor>): Promise<void> {
@@ -126,4 +139,68 @@ test("sequences of one capacity share a slab until its tensors are as large as m
   const next = await pool.begin(5);
   await pool.share(next);
   expect(next.slab, "a free slot comes first").toBe(places[4]!.slab);
+});
+
+test("where memory ends while a slab grows, its sequences have lost what they had and the others nothing", async () => {
+  const tensors = new HostTensors();
+  const pool = new KvPool(CORES, { tensors: tensors as unknown as DeviceTensors }, MOST_TENSOR_BYTES);
+  const begin = async (tokens: number): Promise<KvPlace> => {
+    const place = await pool.begin(tokens);
+    place.tokens = tokens;
+    return place;
+  };
+  const [first, second, third, long] = [await begin(5), await begin(5), await begin(5), await begin(100)];
+  for (const place of [first, second, long]) await pool.share(place);
+  // Of the grown slab one layer can be made, and the keys of the next.
+  tensors.left = 3;
+  await expect(pool.share(third)).rejects.toThrow("out of memory");
+  expect([first, second, third, long].map(({ slab }) => slab.isGone)).toEqual([true, true, false, false]);
+  pool.checkIntegrity([third, long]);
+  expect(tensors.open.size).toBe(8);
+  tensors.left = Infinity;
+  await pool.share(third);
+  for (const place of [first, second, third, long]) pool.release(place);
+  expect([pool.bytes, tensors.open.size]).toEqual([0, 0]);
+});
+
+test("everything comes back as it was when the device was opened anew", async () => {
+  const tensors = new HostTensors();
+  const pool = new KvPool(CORES, { tensors: tensors as unknown as DeviceTensors }, MOST_TENSOR_BYTES);
+  const places = [await pool.begin(5), await pool.begin(5), await pool.begin(100)];
+  for (const [mark, place] of places.entries()) {
+    place.tokens = place.end = 5;
+    for (let token = 0; token < 5; token++)
+      forEachRow(place, token, (row, name) => row.fill(valueOf(mark, token, name)));
+    if (mark < 2) await pool.share(place);
+  }
+  const putBack = await pool.copyOut();
+  pool.leaveDevice();
+  expect(tensors.open.size).toBe(0);
+  await putBack();
+  pool.checkIntegrity(places);
+  for (const [mark, place] of places.entries())
+    for (let token = 0; token < 5; token++)
+      forEachRow(place, token, (row, name) => expect(row[0]).toBe(valueOf(mark, token, name)));
+});
+
+test("large slots are made one by one and given back at once, small ones are kept for the next", async () => {
+  const layer = coreOf({ ...TINY, kvHeads: 8, headSize: 128 });
+  const shared = async (layers: number): Promise<{ pool: KvPool; places: KvPlace[] }> => {
+    const cores = Array.from({ length: layers }, () => layer);
+    const pool = new KvPool(cores, { tensors: new HostTensors() as unknown as DeviceTensors });
+    const places = [await pool.begin(1000), await pool.begin(1000), await pool.begin(1000)];
+    for (const place of places) await pool.share(place);
+    return { pool, places };
+  };
+  // 8 MiB a slot and layer.
+  const small = await shared(1);
+  expect(small.places[0]!.slab.slots).toBe(4);
+  small.pool.release(small.places[2]!);
+  await small.pool.compact();
+  expect(small.places[0]!.slab.slots).toBe(4);
+  const large = await shared(9);
+  expect(large.places[0]!.slab.slots).toBe(3);
+  large.pool.release(large.places[0]!);
+  await large.pool.compact();
+  expect(large.places[1]!.slab.slots).toBe(2);
 });

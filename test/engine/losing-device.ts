@@ -9,8 +9,8 @@ export interface LosingDevice {
   lose(): void;
   /** None can be opened until it is not `away` any more. */
   away: boolean;
-  /** The next run finds no memory. */
-  full: boolean;
+  /** So many of the next runs, or sessions that are made, find no memory. */
+  full: number;
   /** Called before every run over it. */
   beforeRun: () => void;
 }
@@ -20,7 +20,7 @@ export interface LosingDevice {
  * Vulkan driver that answers VK_ERROR_DEVICE_LOST, VK_ERROR_INITIALIZATION_FAILED and VK_ERROR_OUT_OF_DEVICE_MEMORY.
  */
 export function makeDeviceLosable(): LosingDevice {
-  const device: LosingDevice = { lose: () => (lost = true), away: false, full: false, beforeRun: () => {} };
+  const device: LosingDevice = { lose: () => (lost = true), away: false, full: 0, beforeRun: () => {} };
   const over = new WeakSet<InferenceSession>();
   let open = 0;
   let lost = false;
@@ -34,11 +34,13 @@ export function makeDeviceLosable(): LosingDevice {
   const { create } = type;
   const { run, release } = type.prototype;
 
+  const isFull = (): boolean => device.full > 0 && device.full-- > 0;
   const createOver = async (...given: unknown[]): Promise<InferenceSession> => {
     const options = given.at(-1) as InferenceSession.SessionOptions | undefined;
     if (!options?.executionProviders?.includes("webgpu")) return await create.apply(type, given);
     if (device.away) throw new Error(AWAY);
     if (lost) throw new Error(LOST);
+    if (isFull()) throw new Error(FULL);
     const session = await create.apply(type, given);
     over.add(session);
     open++;
@@ -50,10 +52,7 @@ export function makeDeviceLosable(): LosingDevice {
       if (over.has(this)) {
         device.beforeRun();
         if (lost) throw new Error(LOST);
-        if (device.full) {
-          device.full = false;
-          throw new Error(FULL);
-        }
+        if (isFull()) throw new Error(FULL);
       }
       return await run.apply(this, given);
     },

@@ -50,7 +50,7 @@ export async function loadablePlan(
     );
   }
   const sessions = new SessionPool(opened);
-  const needed = new Workspace(plan.segments, from.maxBatchTokens);
+  const needed = Workspace.onHost(plan.segments, from.maxBatchTokens);
   const workspace = known?.workspace.key === needed.key ? known.workspace : needed;
   const needs = new Map(plan.chains.map(({ chain, walk }) => [chain.key, [...sessionsOf(walk, opened), workspace]]));
   const solo = from.solo === "auto" ? from : null;

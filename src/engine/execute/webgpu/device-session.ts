@@ -2,6 +2,7 @@ import type { InferenceSession, Tensor } from "onnxruntime-node";
 import type { Segment } from "../../../chain/plan.ts";
 import type { BlockSource } from "../../../chain/resolve-chain.ts";
 import { deviceSessionBytes } from "../../memory/session-bytes.ts";
+import { BlockllmError } from "../../../support/errors.ts";
 import type { Loadable } from "../executor.ts";
 import { readSegment } from "../read-segment.ts";
 import { openSession } from "../rebuilt-weights.ts";
@@ -15,7 +16,6 @@ export interface DeviceSource {
   source: BlockSource;
   device: WebgpuDevice;
   half: HalfUse;
-  maxBatchTokens: number;
 }
 
 /** One segment with its weights on the device. Rows stay there; only logits come down. */
@@ -30,7 +30,7 @@ export class DeviceSession implements Loadable {
 
   constructor(segment: Segment, from: DeviceSource) {
     this.key = `webgpu ${segmentKey(segment)}`;
-    this.bytes = deviceSessionBytes(segment, from);
+    this.bytes = deviceSessionBytes(segment, from.half);
     this.segment = segment;
     this.#from = from;
   }
@@ -48,6 +48,16 @@ export class DeviceSession implements Loadable {
   /** Errors: device_lost, memory_exceeded, and as Loadable. */
   async load(): Promise<void> {
     if (this.#isLoaded) return;
+    try {
+      await this.#tryToLoad();
+    } catch (error) {
+      const isFull = error instanceof BlockllmError && error.code === "memory_exceeded";
+      if (!isFull || !(await this.#from.device.makeRoom())) throw error;
+      await this.#tryToLoad();
+    }
+  }
+
+  async #tryToLoad(): Promise<void> {
     const { device } = this.#from;
     try {
       await device.ensureOpen();

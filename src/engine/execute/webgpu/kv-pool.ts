@@ -1,5 +1,5 @@
 import type { CoreSpec } from "../../../blocks/block.ts";
-import { capacityFor } from "../../kv/capacity.ts";
+import { capacityFor, deviceBytesPerToken } from "../../kv/capacity.ts";
 import type { DeviceTensors } from "./device-tensors.ts";
 import { KvSlab } from "./kv-slab.ts";
 
@@ -13,8 +13,9 @@ export interface KvPlace {
   end: number;
 }
 
-/** Below this many free slots a slab stays as it is. */
+/** Fewer free slots than these, of less memory than that, stay for those who come next. */
 const SPARE_SLOTS = 8;
+const SPARE_BYTES = 64 * 2 ** 20;
 /** Every WebGPU device takes a tensor of this size (maxStorageBufferBindingSize); a larger one only some do. */
 const MOST_TENSOR_BYTES = 128 * 2 ** 20;
 
@@ -65,11 +66,7 @@ export class KvPool {
     if (capacity <= place.slab.capacity) return;
     const slab = await KvSlab.make(this.#cores, { capacity, slots: 1 }, this.#device.tensors);
     try {
-      await slab.copyFrom(
-        { slab: place.slab },
-        [{ from: place.slot, to: 0, tokens: place.tokens }],
-        this.#device.tensors,
-      );
+      await slab.copyFrom(place.slab, [{ from: place.slot, to: 0, tokens: place.tokens }], this.#device.tensors);
     } catch (error) {
       slab.dispose();
       throw error;
@@ -90,7 +87,7 @@ export class KvPool {
     if (!shared.holders.includes(null)) await this.#resize(shared, this.#grownSlots(shared.slab));
     const slot = shared.holders.indexOf(null);
     const moves = [{ from: 0, to: slot, tokens: place.tokens }];
-    await shared.slab.copyFrom({ slab: place.slab }, moves, this.#device.tensors);
+    await shared.slab.copyFrom(place.slab, moves, this.#device.tensors);
     this.#leave(place);
     Object.assign(place, { slab: shared.slab, slot });
     shared.holders[slot] = place;
@@ -105,22 +102,28 @@ export class KvPool {
     this.#leave(place);
   }
 
-  /** Gives memory of free slots back where there are many of them. */
+  /** Gives memory of free slots back where there is much of it. */
   async compact(): Promise<void> {
     for (const shared of this.#shared.values()) {
       const used = shared.holders.filter((holder) => holder !== null).length;
       const free = shared.slab.slots - used;
-      if (free >= SPARE_SLOTS && free > used) await this.#resize(shared, used);
+      const isMuch = free * this.#slotBytes(shared.slab) > SPARE_BYTES || (free >= SPARE_SLOTS && free > used);
+      if (isMuch) await this.#resize(shared, used);
     }
   }
 
-  /** Everything in it goes to the host while the device is opened anew; what comes back puts it there again. */
-  async takeOut(): Promise<() => Promise<void>> {
+  /** A copy of everything in it, for while the device is opened anew. What comes back puts it there again. */
+  async copyOut(): Promise<() => Promise<void>> {
     const taken = new Map<KvSlab, Float32Array[]>();
-    for (const slab of this.#slabs()) taken.set(slab, await slab.takeOut(this.#device.tensors));
+    for (const slab of this.#slabs()) taken.set(slab, await slab.read(this.#device.tensors));
     return async () => {
       for (const [slab, contents] of taken) await slab.putBack(contents, this.#device.tensors);
     };
+  }
+
+  /** Who is where stays known: `copyOut` puts it back. */
+  leaveDevice(): void {
+    for (const slab of this.#slabs()) slab.dispose();
   }
 
   dispose(): void {
@@ -168,16 +171,28 @@ export class KvPool {
     );
   }
 
-  /** Doubled while small, then by eight: at most seven sequences' memory lies idle per slab. */
-  #grownSlots({ slots, capacity }: KvSlab): number {
+  /** Doubled while small, then by eight, but by one where slots are large: what lies idle is nobody's. */
+  #grownSlots(slab: KvSlab): number {
+    const { slots, capacity } = slab;
     const most = Math.floor(this.#mostTensorBytes / (capacity * largestRowBytes(this.#cores)));
-    return Math.max(slots, Math.min(most, slots < SPARE_SLOTS ? slots * 2 : slots + SPARE_SLOTS));
+    const spare = Math.max(1, Math.floor(SPARE_BYTES / this.#slotBytes(slab)));
+    return Math.max(slots, Math.min(most, slots + Math.min(slots, SPARE_SLOTS, spare)));
   }
 
+  #slotBytes({ capacity }: KvSlab): number {
+    return capacity * deviceBytesPerToken(this.#cores);
+  }
+
+  /** Error: then its sequences have lost what they had. */
   async #resize(shared: SharedSlab, slots: number): Promise<void> {
     const holders = shared.holders.filter((holder) => holder !== null);
     const moves = holders.map(({ slot, tokens }, to) => ({ from: slot, to, tokens }));
-    await shared.slab.resize(slots, moves, this.#device.tensors);
+    try {
+      await shared.slab.resize(slots, moves, this.#device.tensors);
+    } catch (error) {
+      this.#shared.delete(shared.slab);
+      throw error;
+    }
     holders.forEach((holder, slot) => (holder.slot = slot));
     shared.holders = Array.from({ length: slots }, (_, slot) => holders[slot] ?? null);
   }

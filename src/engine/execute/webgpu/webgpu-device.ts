@@ -24,6 +24,8 @@ export class WebgpuDevice {
   readonly computesHalf: boolean;
   /** Called before all that is on it goes: for tensors, which must be disposed before the last session is released. */
   onLeave: () => void = () => {};
+  /** Gives back what nobody uses, where memory ended; false: it cannot, or not now. */
+  makeRoom: () => Promise<boolean> = () => Promise.resolve(false);
 
   private constructor(tensors: DeviceTensors, half: boolean) {
     this.#tensors = tensors;

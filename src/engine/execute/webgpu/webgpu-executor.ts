@@ -11,23 +11,12 @@ import { joinRanges } from "../row-store.ts";
 import { adapterRows, handOutLogits, runsOf, standingBefore, type Standing } from "../standing.ts";
 import { tokenInput, type TokenRows } from "../token-inputs.ts";
 import type { WalkStage } from "../walk-stages.ts";
-import { coreKey } from "./device-cores.ts";
+import { addCall, type CoreCall, type DeviceSequence } from "./core-calls.ts";
 import { deviceLost } from "./device-errors.ts";
 import { DeviceRows } from "./device-rows.ts";
 import type { DeviceSession } from "./device-session.ts";
 import { KvPool, type KvPlace } from "./kv-pool.ts";
 import type { WebgpuDevice } from "./webgpu-device.ts";
-
-interface DeviceSequence {
-  model: string;
-  pool: KvPool;
-  bytesPerToken: number;
-  /** null until its first tokens come. */
-  place: KvPlace | null;
-  tokens: number;
-  /** What it had on the device is gone: it cannot go on. */
-  gone: boolean;
-}
 
 /** A plan with what running it on the device needs. */
 export interface DevicePlan {
@@ -44,6 +33,7 @@ export interface DevicePlan {
 
 /** Of what loaded segments take, the most that unloaded ones may still take (WebgpuDevice.keptBytes) while others run. */
 const KEPT_SHARE = 0.5;
+const RENEWAL_PAUSE_MS = 60_000;
 
 interface StepRows extends TokenRows {
   values: DeviceRows;
@@ -61,10 +51,12 @@ export class WebgpuExecutor implements Executor {
   readonly #sequences = new Map<number, DeviceSequence>();
   /** Caches are on the host while the device is opened anew. */
   #keepsCaches = false;
+  #renewed = -Infinity;
 
   constructor(device: WebgpuDevice, ready: DevicePlan) {
     this.device = device;
     device.onLeave = () => void (this.#keepsCaches || this.#forgetCaches());
+    device.makeRoom = async () => this.#makeRoom();
     this.#ready = ready;
   }
 
@@ -131,7 +123,9 @@ export class WebgpuExecutor implements Executor {
       return await this.#attempt(items);
     } catch (error) {
       const known = await this.device.diagnose(error);
-      if (known?.code !== "device_lost" || !begins) throw known ?? error;
+      const again =
+        known?.code === "device_lost" ? begins : known?.code === "memory_exceeded" && (await this.#makeRoom());
+      if (!again) throw known ?? error;
     }
     try {
       return await this.#attempt(items);
@@ -149,14 +143,14 @@ export class WebgpuExecutor implements Executor {
   /** Throws if a slot of device memory is held by no sequence, or a sequence has lost its own. */
   checkIntegrity(): void {
     for (const pool of this.#pools.values()) {
-      const ofPool = [...this.#sequences.values()].filter((one) => one.pool === pool);
+      const ofPool = [...this.#sequences.values()].filter((one) => one.pool === pool && !one.place?.slab.isGone);
       pool.checkIntegrity(ofPool.flatMap(({ place }) => place ?? []));
     }
   }
 
   async #attempt(items: BatchItem[]): Promise<Float32Array[]> {
     await this.device.ensureOpen();
-    const gone = [...this.#sequences.values()].find((one) => one.gone);
+    const gone = [...this.#sequences.values()].find((one) => one.gone || one.place?.slab.isGone);
     if (gone) throw deviceLost(new Error(`a sequence of ${gone.model} had its keys and values on it`));
     await this.#giveBack(KEPT_SHARE);
     return await this.#runBatch(items);
@@ -166,7 +160,7 @@ export class WebgpuExecutor implements Executor {
     const chainOf = (item: BatchItem): number => this.#ready.chainOf.get(this.#sequences.get(item.sequence)!.model)!;
     const batch = layOutBatch(items, chainOf, this.#ready.rank);
     for (const pool of this.#pools.values()) await pool.compact();
-    for (const item of items) await this.#makeRoom(item);
+    for (const item of items) await this.#placeRows(item);
     const step: StepRows = {
       values: new DeviceRows(batch.positions.length, this.device.tensors),
       ids: batch.ids,
@@ -200,16 +194,37 @@ export class WebgpuExecutor implements Executor {
   async #giveBack(keptShare: number): Promise<void> {
     const loaded = this.#ready.sessions.filter(({ isLoaded }) => isLoaded);
     const bytes = loaded.reduce((sum, session) => sum + session.bytes, 0);
-    if (this.device.keptBytes <= bytes * keptShare) return;
+    if (this.device.keptBytes > bytes * keptShare) await this.#renew();
+  }
+
+  /**
+   * Where memory ended: freed tensors that ONNX Runtime keeps, of sizes that nobody wants any more, go as well. Not again and
+   * again, as it takes long; false: not now.
+   */
+  async #makeRoom(): Promise<boolean> {
+    if (performance.now() - this.#renewed < RENEWAL_PAUSE_MS) return false;
+    await this.#renew();
+    return true;
+  }
+
+  /** Everything leaves the device, and comes back to it when it was opened anew. */
+  async #renew(): Promise<void> {
+    this.#renewed = performance.now();
+    const pools = [...this.#pools.values()];
+    const putBack: (() => Promise<void>)[] = [];
     try {
-      const putBack = [];
-      for (const pool of this.#pools.values()) putBack.push(await pool.takeOut());
-      this.#keepsCaches = true;
+      for (const pool of pools) putBack.push(await pool.copyOut());
+    } catch (error) {
+      throw (await this.device.diagnose(error)) ?? error;
+    }
+    for (const pool of pools) pool.leaveDevice();
+    this.#keepsCaches = true;
+    try {
       await this.device.reopen();
       for (const put of putBack) await put();
     } catch (error) {
       this.#forgetCaches();
-      throw error;
+      throw (await this.device.diagnose(error)) ?? error;
     } finally {
       this.#keepsCaches = false;
     }
@@ -221,7 +236,7 @@ export class WebgpuExecutor implements Executor {
     this.#pools.clear();
     for (const one of this.#sequences.values()) {
       const { chain } = this.#ready.plan.chains[this.#ready.chainOf.get(one.model)!]!;
-      Object.assign(one, { pool: this.#poolFor(chain.cores), place: null, gone: one.tokens > 0 });
+      Object.assign(one, { pool: this.#poolFor(chain.cores), place: null, gone: one.gone || one.tokens > 0 });
     }
   }
 
@@ -232,7 +247,7 @@ export class WebgpuExecutor implements Executor {
     return pool;
   }
 
-  async #makeRoom({ sequence, start, tokens, stepwise }: BatchItem): Promise<void> {
+  async #placeRows({ sequence, start, tokens, stepwise }: BatchItem): Promise<void> {
     const one = this.#sequences.get(sequence)!;
     const end = start + tokens.length;
     one.place ??= await one.pool.begin(end);
@@ -335,37 +350,4 @@ export class WebgpuExecutor implements Executor {
     const where = { rows: taken.map(({ row }) => row), places: taken.map(({ place: at }) => at) };
     step.values.put({ port: "o", width }, o, where);
   }
-}
-
-interface CoreCall {
-  core: { layer: number; spec: CoreSpec };
-  round: number;
-  members: CallMember[];
-}
-
-interface CallMember {
-  one: DeviceSequence;
-  core: { layer: number; spec: CoreSpec };
-  round: number;
-  /** First row in the segment's outputs, and in the flat batch. */
-  source: number;
-  row: number;
-  position: number;
-  count: number;
-}
-
-/** Members of one slab, layer and round share a call; rounds of a sequence follow each other. */
-function addCall(calls: CoreCall[], member: CallMember): void {
-  const { one, core, round } = member;
-  const shared = one.pool.holders(one.place!) !== null;
-  const known = calls.find(
-    (call) =>
-      shared &&
-      call.round === round &&
-      call.core.layer === core.layer &&
-      coreKey(call.core.spec) === coreKey(core.spec) &&
-      call.members[0]!.one.place!.slab === one.place!.slab,
-  );
-  if (known) known.members.push(member);
-  else calls.push({ core, round, members: [member] });
 }
