@@ -1,5 +1,5 @@
 import { BlockllmError } from "../support/errors.ts";
-import type { Plan, Segment } from "./plan.ts";
+import type { Plan, PlannedChain, Segment } from "./plan.ts";
 
 const FLOAT_BYTES = 4;
 
@@ -7,13 +7,25 @@ const FLOAT_BYTES = 4;
  * Which of several devices each segment goes to, by the segment's id. Consecutive segments stay together, so that what
  * crosses from device to device is what flows over the cuts; of all cuts that fit into `capacities` (bytes per device, in
  * order) those with the fewest bytes per token are taken, and among equal ones those that fill the devices most evenly.
- * Error: memory_exceeded.
+ * `bytes`: what each takes, by its id. Error: memory_exceeded, with the models that fit.
  */
-export function placeSegments(plan: Plan, capacities: readonly number[]): number[] {
+export function placeSegments(plan: Plan, capacities: readonly number[], bytes: readonly number[]): number[] {
+  const placed = tryToPlace(plan, capacities, bytes);
+  if (placed) return placed;
+  const fitting: PlannedChain[] = [];
+  for (const chain of plan.chains) {
+    const more = [...fitting, chain];
+    if (tryToPlace({ ...plan, chains: more }, capacities, bytes)) fitting.push(chain);
+  }
+  throw tooLarge(orderOf(plan), { capacities, bytes, fitting });
+}
+
+/** null: no cuts fit. */
+function tryToPlace(plan: Plan, capacities: readonly number[], bytesOf: readonly number[]): number[] | null {
   const order = orderOf(plan);
   const flows = flowsOf(plan, order);
   const upTo = [0];
-  for (const segment of order) upTo.push(upTo.at(-1)! + segment.bytes);
+  for (const { id } of order) upTo.push(upTo.at(-1)! + bytesOf[id]!);
   const total = upTo.at(-1)!;
   const even = total / capacities.length;
 
@@ -37,8 +49,7 @@ export function placeSegments(plan: Plan, capacities: readonly number[]): number
     });
   }
   const placed = best[order.length];
-  if (!placed) throw tooLarge(total, capacities);
-  return readBack(placed, order, { devices: capacities.length, segments: plan.segments.length });
+  return placed ? readBack(placed, order, { devices: capacities.length, segments: plan.segments.length }) : null;
 }
 
 interface Flow {
@@ -93,12 +104,21 @@ function readBack(last: Cut, order: Segment[], count: { devices: number; segment
   return deviceOf;
 }
 
-function tooLarge(total: number, capacities: readonly number[]): BlockllmError {
+function tooLarge(
+  order: Segment[],
+  {
+    capacities,
+    bytes,
+    fitting,
+  }: { capacities: readonly number[]; bytes: readonly number[]; fitting: readonly PlannedChain[] },
+): BlockllmError {
+  const total = order.reduce((sum, { id }) => sum + bytes[id]!, 0);
   const room = capacities.reduce((sum, capacity) => sum + capacity, 0);
   const excess = total > room ? `, ${total - room} too many` : "";
+  const names = fitting.map(({ chain }) => chain.name).join(",");
   return new BlockllmError(
     "memory_exceeded",
     `The segments take ${total} bytes and do not fit, none cut apart, into devices of ${capacities.join(", ")} bytes (${room} in all)${excess}`,
-    { hint: "serve fewer models with --models" },
+    { hint: names === "" ? "none of the models fits" : `these fit: --models ${names}` },
   );
 }

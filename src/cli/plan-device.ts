@@ -4,6 +4,7 @@ import type { BlockSource } from "../chain/resolve-chain.ts";
 import { isWebgpu } from "../engine/device/device.ts";
 import { type CudaDevice, listCudaDevices } from "../engine/device/find-devices.ts";
 import { cudaIndexOf } from "../engine/runners/cuda-placement.ts";
+import type { PlannedBytes } from "../engine/memory/planned-bytes.ts";
 import { WebgpuRunner } from "../engine/runners/webgpu-runner.ts";
 import { BlockllmError } from "../support/errors.ts";
 import { formatBytes, formatCount } from "./output/format.ts";
@@ -15,7 +16,7 @@ export interface DevicePlanReport {
   name: PlannedDevice;
   /** Model → why it cannot run there. Nothing else of the plan counts it. */
   left_out: Record<string, string>;
-  /** Of `cuda`: which segments go to which device. */
+  /** Of `cuda`: which segments go to which device, and what their sessions take there. */
   devices?: { name: string; segments: number[]; bytes: number; free_bytes: number }[];
 }
 
@@ -42,21 +43,22 @@ export async function leftOutOn(
 }
 
 /** Errors: device_unavailable where NVIDIA's driver lists none; memory_exceeded. */
-export function spreadOverCuda(
+export async function spreadOverCuda(
   plan: Plan,
-  listed: readonly CudaDevice[] = listCudaDevices(),
-): NonNullable<DevicePlanReport["devices"]> {
+  { bytesOf, listed = listCudaDevices() }: { bytesOf: PlannedBytes; listed?: readonly CudaDevice[] },
+): Promise<NonNullable<DevicePlanReport["devices"]>> {
   if (listed.length === 0) {
     throw new BlockllmError("device_unavailable", "NVIDIA's driver lists no device to plan for", {
       hint: "blockllm doctor",
     });
   }
   const names = listed.map(({ index }) => `cuda:${index}` as const);
-  const indexOf = cudaIndexOf(plan, names, listed);
+  const bytes = await Promise.all(plan.segments.map(bytesOf));
+  const indexOf = cudaIndexOf(plan, names, { bytes, listed });
   return listed.map(({ index, name, freeBytes }) => {
-    const own = plan.segments.filter(({ id }) => indexOf[id] === index);
-    const bytes = own.reduce((sum, segment) => sum + segment.bytes, 0);
-    return { name: `cuda:${index} ${name}`, segments: own.map(({ id }) => id), bytes, free_bytes: freeBytes };
+    const own = plan.segments.map(({ id }) => id).filter((id) => indexOf[id] === index);
+    const sum = own.reduce((taken, id) => taken + bytes[id]!, 0);
+    return { name: `cuda:${index} ${name}`, segments: own, bytes: sum, free_bytes: freeBytes };
   });
 }
 

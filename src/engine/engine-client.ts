@@ -4,9 +4,10 @@ import { BlockllmError } from "../support/errors.ts";
 import { reasonOf } from "../support/reason.ts";
 import { scriptBeside } from "../support/script-beside.ts";
 import { checkRequest } from "./check-request.ts";
-import { chooseDevice, type DeviceChoice } from "./device/choose-device.ts";
+import { type DeviceChoice, rankDevices, startOnFirst } from "./device/choose-device.ts";
 import type { DeviceWish } from "./device/device.ts";
 import { engineConfig, type EngineConfig } from "./engine-config.ts";
+import { requireMemory } from "./memory/require-memory.ts";
 import { unpackError, unpackEvent, type FromWorker, type ToWorker, type WorkerStart } from "./engine-messages.ts";
 import type { PrefixOwner } from "./kv/prefix-keys.ts";
 import type { EngineEvent, EngineRequest, ServedModel } from "./request.ts";
@@ -33,31 +34,22 @@ export interface RunningRequest {
 
 /**
  * Starts the engine in a thread of its own and waits until its models are loaded. A device that fails under `auto` gives
- * way to the CPU. Errors: usage, repository_not_found, model_not_found, device_unavailable, and what loading a model throws.
+ * way to the next best. Errors: usage, repository_not_found, model_not_found, device_unavailable, memory_exceeded, and what
+ * loading a model throws.
  */
 export async function startEngine(options: EngineOptions): Promise<EngineClient> {
   const { device = "cpu", repository, models, signal, ...knobs } = options;
   engineConfig(knobs);
   const startOn = async (choice: DeviceChoice): Promise<EngineClient> => {
-    const config = engineConfig({ ...memoryOf(choice), ...knobs });
+    const config = engineConfig({ ...(choice.memory && { memoryBytes: choice.memory.budgetBytes }), ...knobs });
+    requireMemory(config, choice);
     const placed = { device: choice.devices.join(","), deviceStrict: device !== "auto" };
     const start: WorkerStart = { repository, models, config: { ...config, ...placed } };
-    const client = await startEngineThread(scriptBeside(import.meta.url, "engine-worker"), start, signal);
-    client.device = choice;
-    return client;
+    return await startEngineThread(scriptBeside(import.meta.url, "engine-worker"), start, signal);
   };
-  const choice = await chooseDevice(device);
-  try {
-    return await startOn(choice);
-  } catch (error) {
-    if (device !== "auto" || choice.devices[0] === "cpu" || signal?.aborted) throw error;
-    const warnings = [...choice.warnings, `${choice.devices.join(", ")} is left out: ${reasonOf(error)}`];
-    return await startOn({ devices: ["cpu"], reason: "the device failed at start", warnings });
-  }
-}
-
-function memoryOf({ memoryBytes }: DeviceChoice): EngineKnobs {
-  return memoryBytes === undefined ? {} : { memoryBytes };
+  const { started, choice } = await startOnFirst(await rankDevices(device), startOn, signal);
+  started.device = choice;
+  return started;
 }
 
 /**

@@ -16,6 +16,13 @@ export function loadFailed(error: unknown): BlockllmError {
   });
 }
 
+/** undefined: no device was lost. */
+export function lossIn(results: readonly unknown[]): BlockllmError | undefined {
+  return results.find(
+    (given): given is BlockllmError => given instanceof BlockllmError && given.code === "device_lost",
+  );
+}
+
 /** Of a request that has no token yet. */
 export function deadlineExceeded({ arrived, deadline }: { arrived: number; deadline: number }): BlockllmError {
   const allowed = Math.max(0, Math.round(deadline - arrived));

@@ -3,8 +3,8 @@ import { type Clock, systemClock } from "../support/clock.ts";
 import { BlockllmError } from "../support/errors.ts";
 import type { EngineConfig } from "./engine-config.ts";
 import { batchItem } from "./batch-item.ts";
-import { asEngineError, deadlineExceeded, loadFailed } from "./engine-error.ts";
-import type { Executor, Needs } from "./execute/executor.ts";
+import { asEngineError, deadlineExceeded, loadFailed, lossIn } from "./engine-error.ts";
+import { type Executor, type Needs, PartlyFailed } from "./execute/executor.ts";
 import type { NextModels } from "./load-models.ts";
 import type { EndReason, EngineEvent, EngineRequest, SampledToken } from "./request.ts";
 import type { Work } from "./schedule/next-work.ts";
@@ -12,7 +12,7 @@ import { ownerLabel, type PrefixOwner } from "./kv/prefix-keys.ts";
 import { MemoryBudget } from "./memory/memory-budget.ts";
 import { Residency } from "./memory/residency.ts";
 import { SetAside } from "./memory/set-aside.ts";
-import { sampleWork, type Outcome } from "./sample-work.ts";
+import { type Logits, sampleWork, type Outcome } from "./sample-work.ts";
 import { Scheduler, type Admission } from "./schedule/scheduler.ts";
 import { Sequence, type ScheduledModel } from "./sequence.ts";
 import { countDuration } from "./durations.ts";
@@ -155,9 +155,9 @@ export class Engine {
     await this.#residency.settle();
     const begun = this.#begin(work, admitted);
     const logits = await this.#execute(begun);
-    const outcomes = this.#sample(begun, logits);
+    const outcomes = begun.map((one, index) => sampleWork(one, logits[index]!));
     this.#settle(begun, outcomes);
-    if (logits instanceof BlockllmError && logits.code === "device_lost") this.#endLost(logits);
+    this.#endLost(logits);
     const seconds = (performance.now() - started) / 1000;
     if (work.length > 0) countDuration(this.#counters.steps, seconds);
     await this.#load(seconds);
@@ -174,6 +174,7 @@ export class Engine {
       prefixBytes,
       kvBytesLimit: this.#budget.kvLimitBytes,
       stateBytes: executor.stateBytes(),
+      deviceLosses: executor.deviceLosses ?? 0,
       memoryBytesLimit: this.#budget.totalBytes,
       weightBytes: this.#budget.taken("weights"),
       ...this.#residency.stats,
@@ -248,8 +249,10 @@ export class Engine {
     }
   }
 
-  /** Keys and values of all who ran are gone with the device, also of those who had no turn in this step. */
-  #endLost(error: BlockllmError): void {
+  /** Where a device was lost, keys and values of all who ran on it are gone, also of those who had no turn in this step. */
+  #endLost(logits: readonly Logits[]): void {
+    const error = lossIn(logits);
+    if (!error) return;
     for (const sequence of this.#scheduler.running)
       if (sequence.cached > 0 && sequence.model.byCapacity) this.#end(sequence, "error", error);
   }
@@ -304,8 +307,8 @@ export class Engine {
     return true;
   }
 
-  /** Logits per work; one error for all of them where the executor failed, because their state is then unknown. */
-  async #execute(work: Work[]): Promise<Float32Array[] | BlockllmError> {
+  /** Per work. Where the executor failed all have its error, because their state is then unknown. */
+  async #execute(work: Work[]): Promise<readonly Logits[]> {
     try {
       for (const { sequence, start, shared } of work) this.#writePieces(sequence, { start, pieces: shared });
       const started = performance.now();
@@ -318,7 +321,7 @@ export class Engine {
       );
       return logits;
     } catch (error) {
-      return asEngineError(error);
+      return error instanceof PartlyFailed ? error.results : work.map(() => asEngineError(error));
     }
   }
 
@@ -331,11 +334,6 @@ export class Engine {
       const range = { from: start, to: start + prefillChunk, layers: stretches[at]!.layers };
       this.#parts.executor.writeState(id, range, piece);
     }
-  }
-
-  #sample(work: Work[], logits: Float32Array[] | BlockllmError): Outcome[] {
-    if (logits instanceof BlockllmError) return work.map(() => ({ sampled: [], error: logits }));
-    return work.map((one, index) => sampleWork(one, logits[index]!));
   }
 
   #settle(work: Work[], outcomes: Outcome[]): void {

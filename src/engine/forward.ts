@@ -1,5 +1,5 @@
 import type { BlockSource } from "../chain/resolve-chain.ts";
-import { engineConfig } from "./engine-config.ts";
+import { engineConfig, type EngineConfig } from "./engine-config.ts";
 import type { Executor } from "./execute/executor.ts";
 import { likeliest } from "./execute/sampler.ts";
 import { loadModels } from "./load-models.ts";
@@ -21,7 +21,7 @@ const SEQUENCE = 1;
 export async function openForward(
   source: BlockSource,
   name: string,
-  options: { threads?: number; device?: string } = {},
+  options: Partial<Pick<EngineConfig, "threads" | "device" | "deviceStrict">> = {},
 ): Promise<Forward> {
   const config = engineConfig(options);
   const { executor, models } = await loadModels(source, [name], config);

@@ -9,6 +9,7 @@ import type { Executor, Needs } from "./execute/executor.ts";
 import { OpaqueExecutor } from "./execute/opaque-executor.ts";
 import { RoutedExecutor } from "./execute/routed-executor.ts";
 import type { SessionSource } from "./execute/segment-session.ts";
+import { plannedBytes } from "./memory/planned-bytes.ts";
 import type { ChainFacts, ChainRunner, PreparedChains } from "./runners/chain-runner.ts";
 import { placement } from "./runners/cuda-placement.ts";
 import { HostRunner } from "./runners/host-runner.ts";
@@ -173,12 +174,13 @@ function deviceRunner(source: BlockSource, config: EngineConfig): ChainRunner | 
 function hostRunner(source: BlockSource, config: EngineConfig, devices: Device[]): HostRunner {
   const { threads, maxBatchTokens, solo, shareBatches } = config;
   const onHost = devices[0] === "cpu";
-  const from = (plan: Plan) => ({
+  const bytesOf = plannedBytes(source, config);
+  const from = async (plan: Plan) => ({
     threads,
     maxBatchTokens,
     shareBatches,
     solo: onHost ? solo : ("off" as const),
-    ...placement(plan, devices),
+    ...(await placement(plan, devices, { bytesOf })),
   });
   return new HostRunner(source, { from, threads });
 }

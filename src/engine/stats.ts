@@ -13,6 +13,8 @@ export interface EngineStats {
   prefixBytes: number;
   /** Cache memory that is really taken. */
   stateBytes: number;
+  /** How often a graphics device was lost and opened anew. */
+  deviceLosses: number;
   /** For weights, keys and values together. */
   memoryBytesLimit: number;
   /** What sessions take: weights, and the memory that their allocators keep. */

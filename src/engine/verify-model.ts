@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { exportModel } from "../chain/export-model.ts";
 import type { Repository } from "../store/repository.ts";
 import { BlockllmError } from "../support/errors.ts";
-import { chooseDevice } from "./device/choose-device.ts";
+import { rankDevices, startOnFirst } from "./device/choose-device.ts";
 import type { DeviceWish } from "./device/device.ts";
 import { engineConfig } from "./engine-config.ts";
 import { openForward, type Forward } from "./forward.ts";
@@ -25,6 +25,10 @@ export interface VerifyOptions {
 export interface Verification {
   model: string;
   device: string;
+  /** Why there. */
+  device_reason: string;
+  /** Devices that were tried and left out. */
+  device_warnings: string[];
   passed: boolean;
   max_abs_logit_diff: number;
   /** Mean over positions of KL(whole ‖ chain), nats. */
@@ -55,7 +59,8 @@ export async function verifyModel(
   options: VerifyOptions = {},
 ): Promise<Verification> {
   const { name: model, document, manifest } = await repository.readModel(name);
-  const device = await chooseDevice(options.device ?? "cpu");
+  const wish = options.device ?? "cpu";
+  const choices = await rankDevices(wish);
   const blobs = [manifest.config, ...manifest.layers];
   for (const { digest } of blobs) for await (const _ of repository.blobs.stream(digest, options.signal)) void _;
   const temporary = options.against === undefined ? await reassemble(repository, model, options.signal) : null;
@@ -67,7 +72,14 @@ export async function verifyModel(
       stepwise: document.oneTokenAtATime === true,
       ...(options.adapter === undefined ? {} : { adapter: options.adapter }),
     });
-    const chain = await openForward(repository, model, { device: device.devices.join(",") });
+    const { started: chain, choice } = await startOnFirst(
+      choices,
+      async ({ devices }) =>
+        openForward(repository, model, { device: devices.join(","), deviceStrict: wish !== "auto" }),
+      options.signal,
+    );
+    const { hostReason } = chain.model;
+    const device = hostReason === undefined ? choice.devices.join(",") : "cpu";
     try {
       const prompts = options.prompts ?? defaultPrompts(document.vocabSize, document.contextLength);
       checkTokens(prompts, document.vocabSize);
@@ -76,8 +88,8 @@ export async function verifyModel(
         vocabulary: document.vocabSize,
         ...(options.signal === undefined ? {} : { signal: options.signal }),
       });
-      const exact = device.devices[0] === "cpu" ? EXACT : ON_DEVICE;
-      const rounds = document.precision !== "fp32" || device.devices[0] === "webgpu:fp16";
+      const exact = device === "cpu" ? EXACT : ON_DEVICE;
+      const rounds = document.precision !== "fp32" || device === "webgpu:fp16";
       const limit = rounds ? ROUNDED : exact;
       const passed =
         compared.greedy_equal &&
@@ -85,7 +97,9 @@ export async function verifyModel(
         (limit.max_abs_logit_diff === null || compared.max_abs_logit_diff <= limit.max_abs_logit_diff);
       return {
         model,
-        device: device.devices.join(","),
+        device,
+        device_reason: hostReason ?? choice.reason,
+        device_warnings: choice.warnings,
         passed,
         ...compared,
         blobs_checked: blobs.length,

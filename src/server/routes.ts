@@ -82,11 +82,10 @@ export function createApp(service: Service): Hono<RouteEnv> {
   app.onError((error, context) => {
     // Whoever breaks off in the middle of a request makes its reading fail: nobody is there to be told.
     if (context.req.raw.signal.aborted) return errorResponse(clientGone());
-    const response = errorResponse(error);
-    if (isOurFault(response.status)) {
+    if (isOurFault(error)) {
       service.log.error(`${context.get("requestId")} ${context.req.method} ${context.req.path}`, error);
     }
-    return response;
+    return errorResponse(error);
   });
   return app;
 }

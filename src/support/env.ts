@@ -1,3 +1,4 @@
+import { delimiter } from "node:path";
 import { BlockllmError } from "./errors.ts";
 
 /** Every variable blockllm reads, once: the only file that touches `process.env`. The README lists the same. */
@@ -16,8 +17,10 @@ export interface Environment {
   continuousIntegration: boolean;
   /** https://no-color.org */
   noColor: boolean;
-  /** A Vulkan driver was chosen by hand. https://vulkan.lunarg.com/doc/view/latest/linux/LoaderInterfaceArchitecture.html */
-  vulkanDriver: boolean;
+  /** Manifests of Vulkan drivers that were chosen by hand. https://vulkan.lunarg.com/doc/view/latest/linux/LoaderInterfaceArchitecture.html */
+  vulkanDrivers: string[];
+  /** Folders where libraries are looked for first. */
+  libraryPath: string[];
 }
 
 /** Reads the process environment; a value that cannot be understood throws `usage`. */
@@ -28,7 +31,8 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
     debug: readSwitch("BLOCKLLM_DEBUG", variables["BLOCKLLM_DEBUG"]),
     continuousIntegration: Boolean(variables["CI"]) && variables["CI"] !== "false",
     noColor: Boolean(variables["NO_COLOR"]),
-    vulkanDriver: Boolean(variables["VK_DRIVER_FILES"] || variables["VK_ICD_FILENAMES"]),
+    vulkanDrivers: splitPaths(variables["VK_DRIVER_FILES"] || variables["VK_ICD_FILENAMES"]),
+    libraryPath: splitPaths(variables["LD_LIBRARY_PATH"]),
   };
 }
 
@@ -38,6 +42,10 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
  */
 export function turnRuntimeTelemetryOff(): void {
   process.env["ORT_DISABLE_TELEMETRY"] ??= "1";
+}
+
+function splitPaths(value = ""): string[] {
+  return value.split(delimiter).filter((path) => path !== "");
 }
 
 function readSwitch(name: keyof typeof VARIABLES, value: string | undefined): boolean {

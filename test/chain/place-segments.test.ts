@@ -12,7 +12,8 @@ function planOf(segments: { bytes: number; width: number }[], walks: number[][])
   return {
     segments: list,
     stages: order.map((segment) => ({ segment, members: [] })),
-    chains: walks.map((walk) => ({
+    chains: walks.map((walk, chain) => ({
+      chain: { name: `model-${chain}` },
       walk: walk.map((segment) => ({ kind: "segment", segment, rotary: null, adapter: 0 })),
     })),
     bytes: 0,
@@ -26,13 +27,22 @@ function crossed(walks: number[][], widths: number[], deviceOf: number[]): numbe
   return jumps.reduce((sum, { from, to }) => sum + (deviceOf[from] === deviceOf[to] ? 0 : widths[to]! * BYTES), 0);
 }
 
+/** Each takes what it is said to have. */
+function place(plan: Plan, capacities: number[]): number[] {
+  return placeSegments(
+    plan,
+    capacities,
+    plan.segments.map(({ bytes }) => bytes),
+  );
+}
+
 describe("placing segments on devices", () => {
   test("cuts where the least flows", () => {
     const plan = planOf(
       [8, 8, 2, 8].map((width) => ({ bytes: 10, width })),
       [[0, 1, 2, 3]],
     );
-    expect(placeSegments(plan, [30, 30])).toEqual([0, 0, 1, 1]);
+    expect(place(plan, [30, 30])).toEqual([0, 0, 1, 1]);
   });
 
   test("fills devices evenly where every cut costs the same", () => {
@@ -40,8 +50,8 @@ describe("placing segments on devices", () => {
       [4, 4, 4, 4].map((width) => ({ bytes: 10, width })),
       [[0, 1, 2, 3]],
     );
-    expect(placeSegments(plan, [40, 40])).toEqual([0, 0, 0, 0]);
-    expect(placeSegments(plan, [30, 30])).toEqual([0, 0, 1, 1]);
+    expect(place(plan, [40, 40])).toEqual([0, 0, 0, 0]);
+    expect(place(plan, [30, 30])).toEqual([0, 0, 1, 1]);
   });
 
   test("says how much does not fit", () => {
@@ -52,13 +62,36 @@ describe("placing segments on devices", () => {
       ],
       [[0, 1]],
     );
-    expect(() => placeSegments(plan, [20, 20])).toThrowError(
+    expect(() => place(plan, [20, 20])).toThrowError(
       expect.objectContaining({
         code: "memory_exceeded",
         message: expect.stringMatching(/40 bytes.*\(40 in all\)$/),
       }) as Error,
     );
-    expect(() => placeSegments(plan, [20])).toThrowError(/40 bytes.*\(20 in all\), 20 too many$/);
+    expect(() => place(plan, [20])).toThrowError(/40 bytes.*\(20 in all\), 20 too many$/);
+  });
+
+  test("says which models fit", () => {
+    const plan = planOf(
+      [10, 25, 5, 40].map((bytes) => ({ bytes, width: 1 })),
+      [
+        [0, 1],
+        [0, 3],
+        [0, 2],
+      ],
+    );
+    expect(() => place(plan, [40])).toThrowError(
+      expect.objectContaining({ hint: "these fit: --models model-0,model-2" }) as Error,
+    );
+    expect(() => place(plan, [3])).toThrowError(expect.objectContaining({ hint: "none of the models fits" }) as Error);
+  });
+
+  test("goes by what the sessions take, not by what is stored", () => {
+    const plan = planOf(
+      [10, 10].map((bytes) => ({ bytes, width: 1 })),
+      [[0, 1]],
+    );
+    expect(placeSegments(plan, [25, 25], [20, 20])).toEqual([0, 1]);
   });
 
   test("no placement of consecutive segments that fits carries fewer bytes across", () => {
@@ -84,10 +117,10 @@ describe("placing segments on devices", () => {
           );
           const plan = planOf(segments, walks);
           if (fits.length === 0) {
-            expect(() => placeSegments(plan, room)).toThrow("do not fit");
+            expect(() => place(plan, room)).toThrow("do not fit");
             return;
           }
-          const placed = placeSegments(plan, room);
+          const placed = place(plan, room);
           expect(fits).toContainEqual(placed);
           const least = Math.min(...fits.map((deviceOf) => crossed(walks, widths, deviceOf)));
           expect(crossed(walks, widths, placed)).toBe(least);

@@ -73,7 +73,11 @@ export async function finish(child: ChildProcessWithoutNullStreams): Promise<Fin
 
 /** A server on a free port, once it says where. */
 export async function startServer(folder: string, ...options: string[]) {
-  const child = start(folder, ["--json", "--quiet", "serve", "--port", "0", ...options]);
+  return await startServerWith({}, folder, ...options);
+}
+
+export async function startServerWith(variables: Record<string, string>, folder: string, ...options: string[]) {
+  const child = start(folder, ["--json", "--quiet", "serve", "--port", "0", ...options], variables);
   const ended = finish(child);
   const url = await new Promise<string>((ready, fail) => {
     let printed = "";

@@ -70,7 +70,7 @@ describe("plan --device cuda", () => {
       segments.map(({ id }) => id),
     );
     const bytesOf = (all: { bytes: number }[]): number => all.reduce((sum, { bytes }) => sum + bytes, 0);
-    expect(bytesOf(device.devices!)).toBe(bytesOf(segments));
+    expect(bytesOf(device.devices!), "sessions take more than their weights").toBeGreaterThan(bytesOf(segments));
     expect(device.devices![1]!.bytes).toBeLessThanOrEqual(0.9 * 2 * 2 ** 20);
     expect(Object.keys(device.left_out)).toEqual(["granitemoe-18"]);
   });

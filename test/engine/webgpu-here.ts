@@ -1,4 +1,5 @@
 import { existsSync } from "node:fs";
+import { inWords } from "../../src/engine/execute/webgpu/device-errors.ts";
 import { DeviceTensors } from "../../src/engine/execute/webgpu/device-tensors.ts";
 
 /** Where Debian's chromium keeps the driver that computes WebGPU on the processor. */
@@ -17,8 +18,8 @@ export async function missingWebgpu(): Promise<string | null> {
     await (await DeviceTensors.open()).close();
     return null;
   } catch (error) {
-    const reason = String(error).split("\n")[0]!;
-    console.warn(`WebGPU tests are skipped: ${reason} Debian's chromium and libvulkan1 bring a device.`);
+    const reason = inWords(error);
+    console.warn(`WebGPU tests are skipped: ${reason}. Debian's chromium and libvulkan1 bring a device.`);
     return reason;
   }
 }

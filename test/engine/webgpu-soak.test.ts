@@ -134,7 +134,7 @@ describe.skipIf(missing !== null)("a WebGPU device over a long time", () => {
       return [...(await executor.execute([item]))[0]!];
     };
     const expected = await first(1);
-    vi.spyOn(WebgpuDevice.prototype, "reopen").mockRejectedValueOnce(new Error("no memory for it"));
+    vi.spyOn(DeviceTensors, "open").mockRejectedValueOnce(new Error("no memory for it"));
     for (const one of executor.needs.get(keys[1]!)!) {
       await one.load();
       await one.unload();

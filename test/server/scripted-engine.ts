@@ -75,6 +75,7 @@ export class ScriptedEngine implements Engine {
       kvBytes: 3,
       kvBytesLimit: 4,
       stateBytes: 3,
+      deviceLosses: 0,
       memoryBytesLimit: 7,
       loadedSegments: 1,
       loads: { count: 1, seconds: 0.5, buckets: [{ le: 0.1, count: 0 }] },

@@ -8,7 +8,8 @@ it("has defaults for everything", () => {
     debug: false,
     continuousIntegration: false,
     noColor: false,
-    vulkanDriver: false,
+    vulkanDrivers: [],
+    libraryPath: [],
   });
 });
 
@@ -20,6 +21,8 @@ it("reads every variable", () => {
       BLOCKLLM_DEBUG: "1",
       CI: "true",
       NO_COLOR: "1",
+      VK_DRIVER_FILES: "/a.json:/b.json",
+      LD_LIBRARY_PATH: "/opt/lib:",
     }),
   ).toEqual({
     repository: "/srv/blocks",
@@ -27,7 +30,8 @@ it("reads every variable", () => {
     debug: true,
     continuousIntegration: true,
     noColor: true,
-    vulkanDriver: false,
+    vulkanDrivers: ["/a.json", "/b.json"],
+    libraryPath: ["/opt/lib"],
   });
 });
 

@@ -2,10 +2,13 @@ import { statfsSync } from "node:fs";
 import { availableParallelism, cpus, freemem, totalmem } from "node:os";
 import { dirname, resolve } from "node:path";
 import * as onnxruntime from "onnxruntime-node";
-import { cudaInstallLine, hasCudaLibraries, listCudaDevices, mayHaveGpu } from "../../engine/device/find-devices.ts";
+import { hasCudaLibraries } from "../../engine/device/cuda-libraries.ts";
+import { listCudaDevices, mayHaveGpu } from "../../engine/device/find-devices.ts";
+import { graphicsMemory } from "../../engine/device/graphics-memory.ts";
 import { testDevice } from "../../engine/device/test-device.ts";
 import { BlockllmError } from "../../support/errors.ts";
 import { defineCommand } from "../command.ts";
+import { deviceFindings } from "../device-findings.ts";
 import { formatBytes } from "../output/format.ts";
 import { renderFacts } from "../output/table.ts";
 
@@ -15,8 +18,13 @@ interface Doctor {
   platform: string;
   onnxruntime: string;
   execution_providers: { name: string; installed: boolean }[];
-  /** Each tested as `serve --device auto` does; `speedup` is against the CPU. */
-  devices: { name: string; passed: boolean; speedup?: number; reason?: string }[];
+  /**
+   * Each tested as `serve --device auto` does; `speedup` is against the CPU. `hardware` as NVIDIA's driver calls it; `half`:
+   * does WebGPU compute with float16?
+   */
+  devices: { name: string; hardware?: string; passed: boolean; speedup?: number; half?: boolean; reason?: string }[];
+  /** What WebGPU gets for weights, keys and values without `--memory`; null: a share of the machine's memory. */
+  device_memory_bytes: number | null;
   processor: string;
   cores: number;
   memory_bytes: number;
@@ -47,13 +55,16 @@ export const doctorCommand = defineCommand<object, Doctor>({
           .join(", "),
       ],
       ["devices", doctor.devices.map(describeDevice).join("\n")],
+      ...(doctor.device_memory_bytes === null
+        ? []
+        : [["device memory", `${formatBytes(doctor.device_memory_bytes)} to be used`] satisfies [string, string]]),
       ["processor", `${doctor.processor}, ${doctor.cores} cores`],
       ["memory", `${formatBytes(doctor.memory_free_bytes)} free of ${formatBytes(doctor.memory_bytes)}`],
       ["repository", doctor.repository],
       ["disk", `${formatBytes(doctor.disk_free_bytes)} free`],
     ]);
     const findings = doctor.findings.map(({ severity, text, fix }) => `${severity}: ${text}\n  ${fix}`);
-    return [facts, "", ...findings, doctor.ok ? "ready: models run on the CPU" : "not ready"].join("\n");
+    return [facts, "", ...findings, doctor.ok ? `ready: models run on ${usable(doctor)}` : "not ready"].join("\n");
   },
 });
 
@@ -69,26 +80,8 @@ async function examine(repositoryPath: string): Promise<Doctor> {
     });
   }
   const cudaInstalled = hasCudaLibraries();
-  const cudaLine = cudaInstallLine();
-  if (cudaLine !== null && !cudaInstalled) {
-    findings.push({
-      severity: "advice",
-      text: "the CUDA libraries of ONNX Runtime are not installed; the CPU needs none",
-      fix: cudaLine,
-    });
-  }
   const devices = await examineDevices(cudaInstalled);
-  if (
-    process.platform === "linux" &&
-    mayHaveGpu() &&
-    devices.some(({ name, passed }) => name === "webgpu" && !passed)
-  ) {
-    findings.push({
-      severity: "advice",
-      text: "WebGPU found no device it can use; it needs the Vulkan loader and the driver of the graphics device",
-      fix: "apt-get install libvulkan1 mesa-vulkan-drivers",
-    });
-  }
+  findings.push(...deviceFindings(devices).map((gap) => ({ severity: "advice" as const, ...gap })));
   return {
     ok: findings.every(({ severity }) => severity !== "missing"),
     node: process.versions.node,
@@ -98,6 +91,7 @@ async function examine(repositoryPath: string): Promise<Doctor> {
       .listSupportedBackends()
       .map(({ name, bundled }) => ({ name, installed: bundled || cudaInstalled })),
     devices,
+    device_memory_bytes: graphicsMemory()?.budgetBytes ?? null,
     processor: cpus()[0]?.model ?? "unknown",
     cores: availableParallelism(),
     memory_bytes: totalmem(),
@@ -111,17 +105,26 @@ async function examine(repositoryPath: string): Promise<Doctor> {
 async function examineDevices(cudaInstalled: boolean): Promise<Doctor["devices"]> {
   const devices: Doctor["devices"] = [{ name: "cpu", passed: true, speedup: 1 }];
   if (!mayHaveGpu()) return [...devices, { name: "webgpu", passed: false, reason: "no graphics device is here" }];
-  const cuda = cudaInstalled ? listCudaDevices().map(({ index }) => `cuda:${index}` as const) : [];
-  for (const name of ["webgpu", ...cuda] as const) {
-    const { device, ...result } = await testDevice(name);
-    devices.push({ name: device, ...result });
+  const { device: name, ...webgpu } = await testDevice("webgpu");
+  devices.push({ name, ...webgpu });
+  for (const { index, name: hardware } of cudaInstalled ? listCudaDevices() : []) {
+    const { device, ...result } = await testDevice(`cuda:${index}`);
+    devices.push({ name: device, hardware, ...result });
   }
   return devices;
 }
 
-function describeDevice({ name, speedup, reason }: Doctor["devices"][number]): string {
-  if (reason !== undefined) return `${name}: ${reason}`;
-  return name === "cpu" ? name : `${name}: passes its test, ${speedup!.toPrecision(2)} times the speed of the CPU`;
+function usable({ devices }: Doctor): string {
+  const names = devices.filter(({ passed }) => passed).map(({ name }) => (name === "cpu" ? "the CPU" : name));
+  return new Intl.ListFormat("en").format(names);
+}
+
+function describeDevice({ name, hardware, speedup, half, reason }: Doctor["devices"][number]): string {
+  const known = hardware === undefined ? name : `${name} (${hardware})`;
+  if (reason !== undefined) return `${known}: ${reason}`;
+  if (name === "cpu") return name;
+  const float16 = half === undefined ? "" : half ? ", with float16" : ", without float16";
+  return `${known}: passes its test, ${speedup!.toPrecision(2)} times the speed of the CPU${float16}`;
 }
 
 /** Of the file system that holds the folder, or will hold it once it is made. */

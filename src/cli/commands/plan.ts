@@ -81,7 +81,8 @@ export const planCommand = defineCommand<PlanOptions, PlanReport>({
     const chains = all.filter(({ name }) => !(name in leftOut));
     const plan = planChains((await refineChains(chains.filter(isBlockChain), repository)).chains);
 
-    const memoryBytes = options.memory ?? (device !== undefined && isWebgpu(device) ? graphicsMemory() : null);
+    const own = device !== undefined && isWebgpu(device) ? graphicsMemory() : null;
+    const memoryBytes = options.memory ?? own?.budgetBytes ?? null;
     const config = engineConfig({
       ...(memoryBytes === null ? {} : { memoryBytes }),
       device: device === "cuda" ? "cuda:0" : (device ?? "cpu"),
@@ -89,7 +90,7 @@ export const planCommand = defineCommand<PlanOptions, PlanReport>({
     const planned = { chains, plan, source: repository, config };
     return {
       ...(await report(planned)),
-      ...(device === undefined ? {} : { device: reportDevice(device, plan, leftOut) }),
+      ...(device === undefined ? {} : { device: await reportDevice(device, planned, leftOut) }),
       ...(memoryBytes === null ? {} : { memory: await reportMemory(planned) }),
     };
   },
@@ -143,8 +144,13 @@ function describeSegment(
   return { id, parts: parts.map((part) => part.label), models, bytes };
 }
 
-function reportDevice(name: PlannedDevice, plan: Plan, leftOut: Record<string, string>): DevicePlanReport {
-  return { name, left_out: leftOut, ...(name === "cuda" ? { devices: spreadOverCuda(plan) } : {}) };
+async function reportDevice(
+  name: PlannedDevice,
+  { plan, source, config }: Planned,
+  leftOut: Record<string, string>,
+): Promise<DevicePlanReport> {
+  if (name !== "cuda") return { name, left_out: leftOut };
+  return { name, left_out: leftOut, devices: await spreadOverCuda(plan, { bytesOf: plannedBytes(source, config) }) };
 }
 
 async function reportMemory({ chains, plan, source, config }: Planned): Promise<MemoryReport> {

@@ -170,7 +170,7 @@ async function loadEngine(context: CommandContext, options: ServeOptions): Promi
 
 /** Whose memory a share was taken of. */
 function memoryOwner({ device }: EngineClient): string {
-  if (device.memoryBytes !== undefined) return "device";
+  if (device.memory !== undefined) return "device";
   const { boundBy, totalBytes } = machineMemory();
   return `${boundBy}'s ${formatBytes(totalBytes)}`;
 }

@@ -80,6 +80,7 @@ export const verifyCommand = defineCommand<VerifyOptions, Verified>({
       ...(prompts === undefined ? {} : { prompts }),
       ...(options.device === undefined ? {} : { device: options.device }),
     });
+    for (const warning of verification.device_warnings) progress.note(`warning: ${warning}`);
     progress.update(`comparing ${name} with itself as it was split`);
     const asked = await chooseQuestions(repository, model, { files: options.calibration, prompts });
     const drift = await driftFromSplit(repository, model, { ...asked, signal });

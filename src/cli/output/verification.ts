@@ -8,7 +8,7 @@ export function printVerification(verification: Verified): string {
   const { drift, gate } = verification;
   return renderFacts([
     ["model", verification.model],
-    ["device", verification.device],
+    ["device", describeDevice(verification)],
     ["against", verification.against],
     ["largest logit difference", describeDifference(verification)],
     ["KL divergence", `${formatNumber(verification.kl)} nats`],
@@ -19,6 +19,10 @@ export function printVerification(verification: Verified): string {
     ...(drift === null ? [] : describeDrift(drift)),
     ...(gate === undefined ? [] : [["budget", gate.passed ? "kept" : "NOT KEPT"] satisfies [string, string]]),
   ]);
+}
+
+function describeDevice({ device, device_reason }: Verification): string {
+  return device_reason === "asked for" ? device : `${device} (${device_reason})`;
 }
 
 function describeDifference({ max_abs_logit_diff, limit }: Verification): string {

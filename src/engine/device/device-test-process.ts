@@ -1,4 +1,4 @@
-import { reasonOf } from "../../support/reason.ts";
+import { inWords } from "../execute/webgpu/device-errors.ts";
 import type { Device } from "./device.ts";
 import { measureDevice } from "./measure-device.ts";
 import type { DeviceTest } from "./test-device.ts";
@@ -7,13 +7,8 @@ import type { DeviceTest } from "./test-device.ts";
 const device = process.argv[2] as Device;
 let answer: DeviceTest;
 try {
-  answer = { device, passed: true, speedup: await measureDevice(device) };
+  answer = { device, passed: true, ...(await measureDevice(device)) };
 } catch (error) {
-  answer = { device, passed: false, reason: inWords(reasonOf(error)) };
+  answer = { device, passed: false, reason: inWords(error) };
 }
 process.stdout.write(`\n${JSON.stringify(answer)}\n`, () => process.exit(0));
-
-/** ONNX Runtime puts the place in its sources before what it says. */
-function inWords(reason: string): string {
-  return reason.split("\n")[0]!.replace(/^\/onnxruntime_src.* was false\. /, "");
-}

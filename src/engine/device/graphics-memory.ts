@@ -7,15 +7,22 @@ const CARDS = "/sys/class/drm";
 /** Below it stands what a processor's own graphics sets aside of the machine's memory: it has the rest, too. */
 const OWN_MEMORY = 2 * 2 ** 30;
 
+export interface GraphicsMemory {
+  /** For weights, keys and values where nobody says. */
+  budgetBytes: number;
+  /** No device has more free. */
+  freeBytes: number;
+}
+
 /**
- * What a graphics device gives to weights, keys and values where nobody says; null: no driver says what it has, as with
- * devices that share the machine's memory. WebGPU does not say which of several devices it takes: the one with the least
- * free memory counts.
+ * null: no driver says what it has, as with devices that share the machine's memory. WebGPU does not say which of several
+ * devices it takes: the one with the least free memory sets the budget.
  */
 export function graphicsMemory(
   freeBytes: readonly number[] = [...listCudaDevices().map((device) => device.freeBytes), ...amdFreeBytes(CARDS)],
-): number | null {
-  return freeBytes.length === 0 ? null : Math.floor(Math.min(...freeBytes) * SHARE);
+): GraphicsMemory | null {
+  if (freeBytes.length === 0) return null;
+  return { budgetBytes: Math.floor(Math.min(...freeBytes) * SHARE), freeBytes: Math.max(...freeBytes) };
 }
 
 /** Linux's amdgpu driver keeps a file per number; cards of other drivers have none. `cards` is /sys/class/drm. */

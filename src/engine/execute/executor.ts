@@ -1,5 +1,6 @@
 import type { Port } from "../../blocks/block.ts";
 import type { Parting } from "../../chain/stretches.ts";
+import type { BlockllmError } from "../../support/errors.ts";
 
 /** What an executor can be without for a while: a segment's session, an opaque model. Never called during a run. */
 export interface Loadable {
@@ -32,7 +33,8 @@ export interface Executor {
   /**
    * Runs all items, at most one per sequence, and appends their tokens to the sequences' states. Gives per item
    * float32 logits [rows, vocabulary]: 0, 1 or all rows as the item asked; valid until the next `execute`. The rows of an
-   * item are the same bit for bit whatever other items are in the batch.
+   * item are the same bit for bit whatever other items are in the batch. Error: PartlyFailed; any other is of all items,
+   * whose states are then unknown.
    */
   execute(items: BatchItem[]): Promise<Float32Array[]>;
 
@@ -57,8 +59,21 @@ export interface Executor {
   /** What it loaded so. It runs as well without: it may be unloaded between any two calls. */
   readonly extras?: readonly Loadable[];
 
+  /** How often the device that it runs on was lost. */
+  readonly deviceLosses?: number;
+
   /** Frees sessions. No sequence may be used after. */
   close(): Promise<void>;
+}
+
+/** Of a batch in which some items failed: per item its logits, or its error. */
+export class PartlyFailed extends Error {
+  readonly results: readonly (Float32Array | BlockllmError)[];
+
+  constructor(results: readonly (Float32Array | BlockllmError)[]) {
+    super("some items of the batch failed");
+    this.results = results;
+  }
 }
 
 export interface BatchItem {

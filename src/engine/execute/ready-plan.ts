@@ -8,7 +8,7 @@ import type { AttentionCores } from "./attention-core.ts";
 import { rankChains } from "./batch-layout.ts";
 import type { Needs } from "./executor.ts";
 import { readRotaryTables } from "./rotary-tables.ts";
-import { SegmentSession, segmentKey, type SessionSource } from "./segment-session.ts";
+import { SegmentSession, sessionKey, type SessionSource } from "./segment-session.ts";
 import { SessionPool, type SegmentSessions } from "./session-pool.ts";
 import { walkStages, type WalkStage } from "./walk-stages.ts";
 
@@ -44,13 +44,13 @@ export async function loadablePlan(
 ): Promise<LoadablePlan> {
   const opened: SegmentSession[] = [];
   for (const segment of plan.segments) {
-    const key = segmentKey(segment);
+    const key = sessionKey(segment, from);
     opened.push(
       known?.sessions.sessions.find((session) => session.key === key) ?? (await SegmentSession.open(segment, from)),
     );
   }
   const sessions = new SessionPool(opened);
-  const needed = new Workspace(plan.segments, from.maxBatchTokens);
+  const needed = Workspace.onHost(plan.segments, from.maxBatchTokens);
   const workspace = known?.workspace.key === needed.key ? known.workspace : needed;
   const needs = new Map(plan.chains.map(({ chain, walk }) => [chain.key, [...sessionsOf(walk, opened), workspace]]));
   const solo = from.solo === "auto" ? from : null;

@@ -1,4 +1,6 @@
-import type { BatchItem, Executor, Loadable, Needs, StateRange } from "./executor.ts";
+import type { BlockllmError } from "../../support/errors.ts";
+import { asEngineError } from "../engine-error.ts";
+import { type BatchItem, type Executor, type Loadable, type Needs, PartlyFailed, type StateRange } from "./executor.ts";
 
 /** Several executors as one: each model's sequences go to the executor that holds the model. Models by their keys. */
 export class RoutedExecutor implements Executor {
@@ -46,15 +48,25 @@ export class RoutedExecutor implements Executor {
     return this.#distinct().reduce((sum, executor) => sum + executor.stateBytes(), 0);
   }
 
+  /** What one executor fails at is not the others' matter: CPU models go on while a device is lost. */
   async execute(items: BatchItem[]): Promise<Float32Array[]> {
-    const logits: Float32Array[] = items.map(() => new Float32Array(0));
+    const results: (Float32Array | BlockllmError)[] = items.map(() => new Float32Array(0));
+    const failures: unknown[] = [];
+    let ran = 0;
     for (const executor of this.#distinct()) {
       const places = items.flatMap((item, place) => (this.#ofSequence.get(item.sequence) === executor ? [place] : []));
       if (places.length === 0) continue;
-      const rows = await executor.execute(places.map((place) => items[place]!));
-      places.forEach((place, index) => (logits[place] = rows[index]!));
+      ran++;
+      try {
+        const rows = await executor.execute(places.map((place) => items[place]!));
+        places.forEach((place, index) => (results[place] = rows[index]!));
+      } catch (error) {
+        failures.push(error);
+        for (const place of places) results[place] = asEngineError(error);
+      }
     }
-    return logits;
+    if (failures.length === 0) return results as Float32Array[];
+    throw ran === 1 ? failures[0] : new PartlyFailed(results);
   }
 
   async whileIdle(spareBytes: number): Promise<void> {
@@ -63,6 +75,10 @@ export class RoutedExecutor implements Executor {
 
   get extras(): readonly Loadable[] {
     return this.#distinct().flatMap(({ extras }) => extras ?? []);
+  }
+
+  get deviceLosses(): number {
+    return this.#distinct().reduce((sum, executor) => sum + (executor.deviceLosses ?? 0), 0);
   }
 
   async close(): Promise<void> {

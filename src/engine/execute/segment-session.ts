@@ -32,14 +32,18 @@ export interface SessionPlace {
   /** Part of the session's key. */
   name: string;
   options(folder?: string): InferenceSession.SessionOptions;
-  /** Default: as measured on the CPU. */
-  sharing?: RowSharing;
+  sharing: RowSharing;
+  /** What a failed run says of the place; null: nothing. */
+  diagnose(error: unknown): BlockllmError | null;
+  /** Everything on it fails from now on: sessions are made anew in this machine's memory. */
+  isLost(): boolean;
 }
 
-/** A session, and the tables that it does without. */
+/** A session, the tables that it does without, and where it lies; null: in this machine's memory. */
 interface Loaded {
   session: InferenceSession;
   tables: TableRows;
+  place: SessionPlace | null;
 }
 
 /** The session of one segment. Weights are mapped from the repository's blobs, never read into JavaScript. */
@@ -58,7 +62,7 @@ export class SegmentSession implements Loadable {
     { place, sharing, bytes }: { place: SessionPlace | null; sharing: RowSharing; bytes: number },
   ) {
     this.#place = place;
-    this.key = this.#place ? `${this.#place.name} ${segmentKey(segment)}` : segmentKey(segment);
+    this.key = sessionKey(segment, from);
     // On a device of its own it keeps what runs took.
     this.bytes = bytes + (this.#place ? runBytes(segment, from.maxBatchTokens) : 0);
     this.sharing = sharing;
@@ -71,7 +75,7 @@ export class SegmentSession implements Loadable {
     const place = from.placed?.(segment) ?? null;
     const parts = await Promise.all(segment.parts.map(async (part) => readPart(part, from.source)));
     const options = { threads: from.threads, always: from.shareBatches === "always" };
-    const sharing = place?.sharing === undefined ? await rowSharingOf(parts, options) : place.sharing;
+    const sharing = place ? place.sharing : await rowSharingOf(parts, options);
     return new SegmentSession(segment, from, { place, sharing, bytes: await segmentBytes(segment, from.source) });
   }
 
@@ -81,7 +85,7 @@ export class SegmentSession implements Loadable {
 
   async load(): Promise<void> {
     try {
-      this.#loaded ??= await load(this.#segment, { ...this.#from, place: this.#place });
+      this.#loaded ??= await load(this.#segment, { ...this.#from, place: this.#place?.isLost() ? null : this.#place });
     } catch (cause) {
       throw cause instanceof BlockllmError ? cause : cannotLoad(this.#segment, cause);
     }
@@ -91,17 +95,36 @@ export class SegmentSession implements Loadable {
     const loaded = this.#loaded;
     this.#loaded = null;
     loaded?.tables.close();
-    await loaded?.session.release();
+    if (!loaded?.place?.isLost()) await loaded?.session.release();
   }
 
   async run(feeds: Record<string, Tensor>): Promise<Record<string, Tensor>> {
     if (!this.#loaded) throw new Error(`Segment ${this.key} is run while it is not loaded`);
-    const { session, tables } = this.#loaded;
+    if (this.#loaded.place?.isLost()) await this.#leaveLost(this.#loaded);
+    const { session, tables, place } = this.#loaded;
+    const count = Object.values(feeds)[0]!.dims[1]!;
     const run = async (rows: Record<string, Tensor>): Promise<Record<string, Tensor>> =>
       await session.run(tables.feed(rows, session.inputNames));
-    const count = Object.values(feeds)[0]!.dims[1]!;
-    return this.sharing === 2 && count % 2 === 1 ? firstRows(await run(withEvenRows(feeds)), count) : await run(feeds);
+    try {
+      return this.sharing === 2 && count % 2 === 1
+        ? firstRows(await run(withEvenRows(feeds)), count)
+        : await run(feeds);
+    } catch (error) {
+      throw place?.diagnose(error) ?? error;
+    }
   }
+
+  /** The session is not released: its device answers every call with an error, and who frees may not fail. */
+  async #leaveLost({ tables }: Loaded): Promise<void> {
+    tables.close();
+    this.#loaded = await load(this.#segment, { ...this.#from, place: null });
+  }
+}
+
+/** Equal keys: sessions that compute the same in the same place. */
+export function sessionKey(segment: Segment, { placed }: Pick<SessionSource, "placed">): string {
+  const place = placed?.(segment);
+  return place ? `${place.name} ${segmentKey(segment)}` : segmentKey(segment);
 }
 
 /** Equal keys: sessions over the same weights and factors, in the same order. */
@@ -123,9 +146,9 @@ async function load(
   try {
     if (plain.length === 1 && model === plain[0] && segment.parts[0]!.cut === undefined) {
       const path = source.blobs.path(segment.parts[0]!.graph);
-      return { session: await InferenceSession.create(path, options()), tables };
+      return { session: await InferenceSession.create(path, options()), tables, place };
     }
-    return { session: await openSession(model, { folder, threads, options: options(folder) }), tables };
+    return { session: await openSession(model, { folder, threads, options: options(folder) }), tables, place };
   } catch (error) {
     tables.close();
     throw error;

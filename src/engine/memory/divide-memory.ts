@@ -31,11 +31,11 @@ export async function divideMemory(
     plan.segments.map(async (segment) => unloaded(`${segment.id}`, await bytesOf(segment))),
   );
   const byCapacity = isWebgpu(config.device);
-  const workspace = byCapacity ? [] : [new Workspace(plan.segments, config.maxBatchTokens)];
+  const workspace = Workspace[byCapacity ? "onDevice" : "onHost"](plan.segments, config.maxBatchTokens);
   const needs = new Map<string, Loadable[]>();
   for (const { chain, walk } of plan.chains) {
     const used = new Set(walk.flatMap((step) => (step.kind === "segment" ? [step.segment] : [])));
-    needs.set(chain.key, [...Array.from(used, (id) => segments[id]!), ...workspace]);
+    needs.set(chain.key, [...Array.from(used, (id) => segments[id]!), workspace]);
   }
   for (const chain of chains)
     if (chain.kind === "opaque") needs.set(chain.key, [unloaded(chain.key, opaqueBytes(chain, config.maxBatchTokens))]);

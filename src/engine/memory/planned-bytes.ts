@@ -13,7 +13,7 @@ export type PlannedBytes = (segment: Segment) => Promise<number>;
 export function plannedBytes(source: BlockSource, { device, maxBatchTokens }: EngineConfig): PlannedBytes {
   if (isWebgpu(device)) {
     const half = halfUse(device, false);
-    return (segment) => Promise.resolve(deviceSessionBytes(segment, { half, maxBatchTokens }));
+    return (segment) => Promise.resolve(deviceSessionBytes(segment, half));
   }
   const keepsRuns = device !== "cpu";
   return async (segment) => (await segmentBytes(segment, source)) + (keepsRuns ? runBytes(segment, maxBatchTokens) : 0);

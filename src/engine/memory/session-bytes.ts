@@ -31,12 +31,49 @@ export function runBytes({ parts }: Pick<SessionParts, "parts">, maxBatchTokens:
   return Math.max(0, ...parts.map((part) => runBytesOf(part, maxBatchTokens)));
 }
 
-/** Memory of a WebGPU device that a session over these parts takes: it keeps what its runs took. */
-export function deviceSessionBytes(
-  segment: SessionParts,
-  { half, maxBatchTokens }: { half: HalfUse; maxBatchTokens: number },
-): number {
-  return sessionBytes(segment, half) + runBytes(segment, maxBatchTokens);
+/** Memory of a WebGPU device that a session over these parts takes: its weights. The rest of it is on the host. */
+export function deviceSessionBytes(segment: SessionParts, half: HalfUse): number {
+  return sessionBytes(segment, half) - SESSION_BYTES;
+}
+
+/**
+ * Sizes in which a WebGPU device's tensors come, and how many freed ones of each ONNX Runtime keeps for later runs
+ * (buffer_manager.cc, 1.30). Smaller ones do not count, larger ones are not kept.
+ */
+const KEPT_TENSORS: readonly (readonly [bytes: number, count: number])[] = [
+  [65_536, 50],
+  [131_072, 50],
+  [262_144, 50],
+  [524_288, 50],
+  [1_048_576, 50],
+  [2_097_152, 30],
+  [4_194_304, 20],
+  [8_388_608, 10],
+  [12_582_912, 10],
+  [16_777_216, 10],
+  [26_214_400, 15],
+  [33_554_432, 22],
+  [44_236_800, 2],
+  [58_982_400, 6],
+  [67_108_864, 6],
+  [134_217_728, 6],
+  [167_772_160, 6],
+];
+/** Logits are there once as the segment's output, and once more on their way to the host. */
+const LOGITS_AT_ONCE = 2;
+
+/** Memory of a WebGPU device that runs of these segments compute in, all together: what one gave back the next one takes. */
+export function deviceRunBytes(segments: readonly Pick<SessionParts, "parts">[], maxBatchTokens: number): number {
+  const sizes = new Map<number, number>();
+  for (const part of segments.flatMap(({ parts }) => parts)) {
+    for (const width of widthsOf(part)) {
+      const isLogits = part.outputs.some((port) => port.name === "logits" && port.width === width);
+      const bytes = (isLogits ? Math.min(HEAD_ROWS, maxBatchTokens) : maxBatchTokens) * 4 * width;
+      const [size, kept] = KEPT_TENSORS.find(([most]) => bytes <= most) ?? [bytes, VALUES_AT_ONCE];
+      sizes.set(size, Math.max(sizes.get(size) ?? 0, isLogits ? LOGITS_AT_ONCE : kept));
+    }
+  }
+  return [...sizes].reduce((sum, [size, count]) => sum + size * count, 0);
 }
 
 /** As float32, with columns up to the next power of two beside them; the graph holds them once and the kernel packs them. */
@@ -51,13 +88,17 @@ function loadedBytes(part: ChainPart, { bytes, dtype }: TensorEntry, half: HalfU
   return stays ? bytes : 2 * bytes;
 }
 
-/** A table's rows are not computed with: only their width counts, not how many there are. */
 function runBytesOf(part: ChainPart, maxBatchTokens: number): number {
   const isHead = part.outputs.some(({ name }) => name === "logits");
   const rows = isHead ? Math.min(HEAD_ROWS, maxBatchTokens) : maxBatchTokens;
+  return rows * 4 * VALUES_AT_ONCE * Math.max(0, ...widthsOf(part));
+}
+
+/** Of rows that go in, come out or are made on the way. A table's rows are not computed with: how many there are is none. */
+function widthsOf(part: ChainPart): number[] {
   const widths = [...part.inputs, ...part.outputs].map(({ width }) => width);
   const inner = takes(part, "ids") ? [] : part.tensors.flatMap(({ dims }) => (dims.length < 2 ? [] : dims.slice(0, 2)));
-  return rows * 4 * VALUES_AT_ONCE * Math.max(0, ...widths, ...inner);
+  return [...widths, ...inner];
 }
 
 function takes({ inputs }: ChainPart, name: string): boolean {

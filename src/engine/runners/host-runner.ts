@@ -11,7 +11,7 @@ import type { ChainRunner, PreparedChains } from "./chain-runner.ts";
 /** Chains on the CPU. With CUDA devices their segments are on those, attention with its keys and values on the CPU. */
 export class HostRunner implements ChainRunner {
   readonly #source: BlockSource;
-  readonly #from: (plan: Plan) => Omit<SessionSource, "source">;
+  readonly #from: (plan: Plan) => Promise<Omit<SessionSource, "source">>;
   readonly #cores: AttentionCores;
   #plan: LoadablePlan | null = null;
   #executor: ChainExecutor | null = null;
@@ -19,7 +19,7 @@ export class HostRunner implements ChainRunner {
   /** `from` says how the segments of a plan are loaded. */
   constructor(
     source: BlockSource,
-    { from, threads }: { from: (plan: Plan) => Omit<SessionSource, "source">; threads: number },
+    { from, threads }: { from: (plan: Plan) => Promise<Omit<SessionSource, "source">>; threads: number },
   ) {
     this.#source = source;
     this.#from = from;
@@ -36,7 +36,7 @@ export class HostRunner implements ChainRunner {
     const plan = await loadablePlan(planned, {
       cores: this.#cores,
       known: this.#plan,
-      from: { source: this.#source, ...this.#from(planned) },
+      from: { source: this.#source, ...(await this.#from(planned)) },
     });
     return {
       needs: plan.needs,

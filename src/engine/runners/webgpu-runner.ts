@@ -12,6 +12,7 @@ import { halfUse, withoutKernel } from "../execute/webgpu/for-webgpu.ts";
 import { noHalf } from "../execute/webgpu/half-floats.ts";
 import { WebgpuDevice } from "../execute/webgpu/webgpu-device.ts";
 import { WebgpuExecutor, type DevicePlan } from "../execute/webgpu/webgpu-executor.ts";
+import { Workspace } from "../memory/workspace.ts";
 import type { ChainRunner, PreparedChains } from "./chain-runner.ts";
 
 interface WebgpuConfig {
@@ -25,6 +26,7 @@ export class WebgpuRunner implements ChainRunner {
   readonly #config: WebgpuConfig;
   #device: WebgpuDevice | null = null;
   #known: readonly DeviceSession[] = [];
+  #workspace: Workspace | null = null;
   #executor: WebgpuExecutor | null = null;
 
   constructor(source: BlockSource, config: WebgpuConfig) {
@@ -50,11 +52,13 @@ export class WebgpuRunner implements ChainRunner {
     const plan = planChains((await refineChains(chains, this.#source)).chains);
     await device.openCores(chains.flatMap(({ cores }) => cores));
     const half = halfUse(this.#config.device, device.computesHalf);
-    const from = { source: this.#source, device, half, maxBatchTokens: this.#config.maxBatchTokens };
+    const from = { source: this.#source, device, half };
     const sessions = plan.segments.map((segment) => {
       const session = new DeviceSession(segment, from);
       return this.#known.find(({ key }) => key === session.key) ?? session;
     });
+    const needed = Workspace.onDevice(plan.segments, this.#config.maxBatchTokens);
+    const workspace = this.#workspace?.key === needed.key ? this.#workspace : needed;
     const stages = walkStages(plan);
     const ready: DevicePlan = {
       plan,
@@ -63,7 +67,7 @@ export class WebgpuRunner implements ChainRunner {
       needs: new Map(
         plan.chains.map(({ chain, walk }) => {
           const segments = walk.flatMap((step) => (step.kind === "segment" ? [step.segment] : []));
-          return [chain.key, [...new Set(segments)].map((id) => sessions[id]!)];
+          return [chain.key, [...Array.from(new Set(segments), (id) => sessions[id]!), workspace]];
         }),
       ),
       chainOf: new Map(plan.chains.map(({ chain }, index) => [chain.key, index])),
@@ -76,6 +80,7 @@ export class WebgpuRunner implements ChainRunner {
       facts: () => ({ speculates: true, stretches: [], byCapacity: true }),
       commit: () => {
         this.#known = sessions;
+        this.#workspace = workspace;
         this.#executor?.adopt(ready);
         this.#executor ??= new WebgpuExecutor(device, ready);
         return Promise.resolve(this.#executor);

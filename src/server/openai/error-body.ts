@@ -42,8 +42,13 @@ const STATUS_HEADERS: Record<number, Record<string, string>> = {
   504: { "x-should-retry": "false" },
 };
 
-/** Worth a line of the log. 503 is the server's decision, draining or short of memory; 504 the request's own limit. */
-export function isOurFault(status: number): boolean {
+/**
+ * Worth a line of the log. 503 is the server's decision, draining or short of memory, unless a device was lost; 504 the
+ * request's own limit.
+ */
+export function isOurFault(error: unknown): boolean {
+  const { status, body } = toErrorReply(error);
+  if (body.error.code === "device_lost") return true;
   return status >= 500 && status !== 503 && status !== 504;
 }
 

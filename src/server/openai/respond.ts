@@ -97,9 +97,8 @@ async function* toFrames(chunks: AsyncIterable<object>, { log }: Service): Async
     for await (const chunk of chunks) yield dataFrame(chunk);
     yield dataFrame("[DONE]");
   } catch (error) {
-    const { status, body } = toErrorReply(error);
-    if (isOurFault(status)) log.error("a stream ended early", error);
-    yield dataFrame(body);
+    if (isOurFault(error)) log.error("a stream ended early", error);
+    yield dataFrame(toErrorReply(error).body);
   }
 }
 

@@ -46,7 +46,7 @@ async function divided(): Promise<{ planned: number; taken: number; workspace: n
   const loadables = new Set([...executor.needs.values()].flat());
   const taken = [...loadables].reduce((sum, { bytes }) => sum + bytes, 0);
   await executor.close();
-  return { planned, taken, workspace: new Workspace(plan.segments, config.maxBatchTokens).bytes, plan };
+  return { planned, taken, workspace: Workspace.onHost(plan.segments, config.maxBatchTokens).bytes, plan };
 }
 
 describe("memory that plan says and the engine takes", () => {

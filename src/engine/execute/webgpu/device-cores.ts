@@ -58,8 +58,13 @@ export class DeviceCores {
       total: new Tensor("int32", Int32Array.of(total), [1]),
     };
     const places = { o, present_key: layer.keys, present_value: layer.values };
-    const written = await this.#sessions.get(coreKey(core))!.run(feeds, places);
-    for (const view of Object.values(written)) view.dispose();
+    try {
+      const written = await this.#sessions.get(coreKey(core))!.run(feeds, places);
+      for (const view of Object.values(written)) view.dispose();
+    } catch (error) {
+      o.dispose();
+      throw error;
+    }
     return { tensor: viewAs(o, [1, rows.length, width]), free: () => this.#tensors.recycle(o) };
   }
 

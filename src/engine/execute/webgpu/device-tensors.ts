@@ -5,38 +5,49 @@ import { webgpuOptions } from "./webgpu-options.ts";
 
 const MOST_SPARE = 64;
 
+type Tools = Record<"zeros" | "upload" | "download" | "copyRows", InferenceSession>;
+
 /** Makes and moves tensors that live on the device. The garbage collector does not free them: `dispose` does. */
 export class DeviceTensors {
-  readonly #zeros: InferenceSession;
-  readonly #upload: InferenceSession;
-  readonly #download: InferenceSession;
-  readonly #copyRows: InferenceSession;
+  readonly #open: InferenceSession[];
+  readonly #tools: Tools;
   readonly #gather = new Map<number, InferenceSession>();
   readonly #spare = new Map<string, Tensor[]>();
   #spareCount = 0;
 
-  private constructor(zeros: InferenceSession, moves: Record<"upload" | "download" | "copyRows", InferenceSession>) {
-    this.#zeros = zeros;
-    this.#upload = moves.upload;
-    this.#download = moves.download;
-    this.#copyRows = moves.copyRows;
+  private constructor(tools: Tools, open: InferenceSession[]) {
+    this.#tools = tools;
+    this.#open = open;
   }
 
+  /** Leaves no session behind where it fails: the device would stay the one it is. */
   static async open(): Promise<DeviceTensors> {
     const shape: ValueInfo = { name: "shape", dtype: "int64", dims: ["rank"] };
     const zeros = toolModel([shape], [node("ConstantOfShape", ["shape"], ["y"])], [floats("y")]);
     const same = toolModel([floats("x")], [node("Identity", ["x"], ["y"])], [floats("y")]);
     // The shape of ConstantOfShape is read on the CPU, which the strict options would refuse.
     const loose = { ...webgpuOptions("device"), extra: { session: { intra_op: { allow_spinning: "0" } } } };
-    return new DeviceTensors(await InferenceSession.create(writeModel(zeros), loose), {
-      upload: await InferenceSession.create(writeModel(same), webgpuOptions("device")),
-      download: await InferenceSession.create(writeModel(same), webgpuOptions({ y: "host" })),
-      copyRows: await InferenceSession.create(writeModel(copyModel()), webgpuOptions("given")),
-    });
+    const open: InferenceSession[] = [];
+    const tool = async (model: OnnxModel, options: InferenceSession.SessionOptions): Promise<InferenceSession> => {
+      open.push(await InferenceSession.create(writeModel(model), options));
+      return open.at(-1)!;
+    };
+    try {
+      const tools = {
+        zeros: await tool(zeros, loose),
+        upload: await tool(same, webgpuOptions("device")),
+        download: await tool(same, webgpuOptions({ y: "host" })),
+        copyRows: await tool(copyModel(), webgpuOptions("given")),
+      };
+      return new DeviceTensors(tools, open);
+    } catch (error) {
+      await releaseAll(open);
+      throw error;
+    }
   }
 
   async zeros(dims: readonly number[]): Promise<Tensor> {
-    return (await this.#zeros.run({ shape: integers(dims, [dims.length]) }))["y"]!;
+    return (await this.#tools.zeros.run({ shape: integers(dims, [dims.length]) }))["y"]!;
   }
 
   /** Memory with any contents, for outputs; `recycle` keeps it for the next that wants these dims. */
@@ -56,11 +67,11 @@ export class DeviceTensors {
   }
 
   async upload(values: Float32Array, dims: readonly number[]): Promise<Tensor> {
-    return (await this.#upload.run({ x: new Tensor("float32", values, dims) }))["y"]!;
+    return (await this.#tools.upload.run({ x: new Tensor("float32", values, dims) }))["y"]!;
   }
 
   async download(tensor: Tensor): Promise<Float32Array> {
-    return (await this.#download.run({ x: tensor }))["y"]!.data as Float32Array;
+    return (await this.#tools.download.run({ x: tensor }))["y"]!.data as Float32Array;
   }
 
   /** Rows of [1, N, width] tensors, all of one width, laid end to end and picked by `rows`: [1, rows, width]. */
@@ -70,23 +81,21 @@ export class DeviceTensors {
     return (await session.run({ ...feeds, rows: integers(rows, [rows.length]) }))["y"]!;
   }
 
-  /** Copies rows of two matrices [rows, width] into two others, in place. */
+  /** Copies rows of two matrices [rows, width] into two others, in place. `places` can be used again. */
   async copyRows(
     to: readonly [Tensor, Tensor],
     from: readonly [Tensor, Tensor],
-    { source, target }: { source: readonly number[]; target: readonly number[] },
+    places: Record<"source" | "target", Tensor>,
   ): Promise<void> {
-    const feeds = { to0: to[0], to1: to[1], from0: from[0], from1: from[1] };
-    const places = { source: integers(source, [source.length]), target: integers(target, [target.length, 1]) };
-    const written = await this.#copyRows.run({ ...feeds, ...places }, { y0: to[0], y1: to[1] });
+    const feeds = { to0: to[0], to1: to[1], from0: from[0], from1: from[1], ...places };
+    const written = await this.#tools.copyRows.run(feeds, { y0: to[0], y1: to[1] });
     for (const view of Object.values(written)) view.dispose();
   }
 
   async close(): Promise<void> {
     this.#disposeSpare();
-    const sessions = [this.#zeros, this.#upload, this.#download, this.#copyRows, ...this.#gather.values()];
-    for (const session of sessions) await session.release();
     this.#gather.clear();
+    await releaseAll(this.#open);
   }
 
   #disposeSpare(): void {
@@ -102,9 +111,15 @@ export class DeviceTensors {
     const inputs = [...names.map(floats), { name: "rows", dtype: "int64", dims: ["M"] } satisfies ValueInfo];
     const model = toolModel(inputs, [...joined, pick], [floats("y")]);
     const session = await InferenceSession.create(writeModel(model), webgpuOptions("device"));
+    this.#open.push(session);
     this.#gather.set(count, session);
     return session;
   }
+}
+
+/** A second time it finds none. */
+async function releaseAll(sessions: InferenceSession[]): Promise<void> {
+  for (const session of sessions.splice(0)) await session.release();
 }
 
 /** The same memory under other dims of as many elements. It needs no `dispose` of its own. */

@@ -7,7 +7,7 @@ const ON_DEVICE = new Set(
   Reshape Transpose Slice Split Concat Unsqueeze Squeeze Expand Identity Constant Cast Where Equal Less Greater
   LessOrEqual GreaterOrEqual And Or Not Add Sub Mul Div Neg Abs Pow Sqrt Reciprocal Exp Log Max Min Clip Sigmoid Tanh Erf
   Relu LeakyRelu Elu Softplus Mish Swish Gelu com.microsoft:Gelu com.microsoft:FastGelu com.microsoft:QuickGelu Sin
-  Cos`.split(/\s+/),
+  Cos Shape TopK GatherElements ScatterElements ScatterND ReduceSum`.split(/\s+/),
 );
 
 /**

@@ -1,5 +1,5 @@
 import type { CoreSpec } from "../../../blocks/block.ts";
-import { capacityFor } from "../../kv/capacity.ts";
+import { capacityFor, deviceBytesPerToken } from "../../kv/capacity.ts";
 import type { DeviceTensors } from "./device-tensors.ts";
 import { KvSlab } from "./kv-slab.ts";
 
@@ -13,24 +13,38 @@ export interface KvPlace {
   end: number;
 }
 
-/** Below this many free slots a slab stays as it is. */
+/** Fewer free slots than these, of less memory than that, stay for those who come next. */
 const SPARE_SLOTS = 8;
+const SPARE_BYTES = 64 * 2 ** 20;
+/** Every WebGPU device takes a tensor of this size (maxStorageBufferBindingSize); a larger one only some do. */
+const MOST_TENSOR_BYTES = 128 * 2 ** 20;
+
+/** A slab for several sequences, and who is in which of its slots. */
+interface SharedSlab {
+  slab: KvSlab;
+  holders: (KvPlace | null)[];
+}
 
 /**
  * Device memory for all sequences whose models cache alike. A prompt has a slab to itself, because a call with several
- * rows and a past takes one sequence; when it starts to decode it moves into the slab that all decoding sequences of
- * its capacity share, so that one call per layer serves them.
+ * rows and a past takes one sequence; when it starts to decode it moves into a slab that decoding sequences of its
+ * capacity share, so that one call per layer serves them: all of them, as long as a tensor is not too large for that.
  */
 export class KvPool {
   readonly #cores: readonly CoreSpec[];
   readonly #device: { readonly tensors: DeviceTensors };
   readonly #alone = new Set<KvPlace>();
-  /** capacity → the shared slab of that capacity and who is in which of its slots. */
-  readonly #shared = new Map<number, { slab: KvSlab; holders: (KvPlace | null)[] }>();
+  readonly #shared = new Map<KvSlab, SharedSlab>();
+  readonly #mostTensorBytes: number;
 
-  constructor(cores: readonly CoreSpec[], device: { readonly tensors: DeviceTensors }) {
+  constructor(
+    cores: readonly CoreSpec[],
+    device: { readonly tensors: DeviceTensors },
+    mostTensorBytes = MOST_TENSOR_BYTES,
+  ) {
     this.#cores = cores;
     this.#device = device;
+    this.#mostTensorBytes = mostTensorBytes;
   }
 
   /** What is really taken on the device, free slots included. */
@@ -52,11 +66,7 @@ export class KvPool {
     if (capacity <= place.slab.capacity) return;
     const slab = await KvSlab.make(this.#cores, { capacity, slots: 1 }, this.#device.tensors);
     try {
-      await slab.copyFrom(
-        { slab: place.slab },
-        [{ from: place.slot, to: 0, tokens: place.tokens }],
-        this.#device.tensors,
-      );
+      await slab.copyFrom(place.slab, [{ from: place.slot, to: 0, tokens: place.tokens }], this.#device.tensors);
     } catch (error) {
       slab.dispose();
       throw error;
@@ -65,20 +75,19 @@ export class KvPool {
     this.#alone.add(Object.assign(place, { slab, slot: 0 }));
   }
 
-  /** Moves a place into the shared slab of its capacity, where it stays while it decodes. */
+  /** Moves a place into a shared slab of its capacity, where it stays while it decodes. */
   async share(place: KvPlace): Promise<void> {
     if (!this.#alone.has(place)) return;
-    const { capacity } = place.slab;
-    const shared = this.#shared.get(capacity);
+    const shared = this.#roomyOf(place.slab.capacity);
     if (!shared) {
       this.#alone.delete(place);
-      this.#shared.set(capacity, { slab: place.slab, holders: [place] });
+      this.#shared.set(place.slab, { slab: place.slab, holders: [place] });
       return;
     }
-    if (!shared.holders.includes(null)) await this.#resize(shared, grownSlots(shared.slab.slots));
+    if (!shared.holders.includes(null)) await this.#resize(shared, this.#grownSlots(shared.slab));
     const slot = shared.holders.indexOf(null);
     const moves = [{ from: 0, to: slot, tokens: place.tokens }];
-    await shared.slab.copyFrom({ slab: place.slab }, moves, this.#device.tensors);
+    await shared.slab.copyFrom(place.slab, moves, this.#device.tensors);
     this.#leave(place);
     Object.assign(place, { slab: shared.slab, slot });
     shared.holders[slot] = place;
@@ -86,29 +95,35 @@ export class KvPool {
 
   /** All who decode in the same slab; null: the place is alone. */
   holders(place: KvPlace): readonly (KvPlace | null)[] | null {
-    return this.#alone.has(place) ? null : this.#shared.get(place.slab.capacity)!.holders;
+    return this.#shared.get(place.slab)?.holders ?? null;
   }
 
   release(place: KvPlace): void {
     this.#leave(place);
   }
 
-  /** Gives memory of free slots back where there are many of them. */
+  /** Gives memory of free slots back where there is much of it. */
   async compact(): Promise<void> {
     for (const shared of this.#shared.values()) {
       const used = shared.holders.filter((holder) => holder !== null).length;
       const free = shared.slab.slots - used;
-      if (free >= SPARE_SLOTS && free > used) await this.#resize(shared, used);
+      const isMuch = free * this.#slotBytes(shared.slab) > SPARE_BYTES || (free >= SPARE_SLOTS && free > used);
+      if (isMuch) await this.#resize(shared, used);
     }
   }
 
-  /** Everything in it goes to the host while the device is opened anew; what comes back puts it there again. */
-  async takeOut(): Promise<() => Promise<void>> {
+  /** A copy of everything in it, for while the device is opened anew. What comes back puts it there again. */
+  async copyOut(): Promise<() => Promise<void>> {
     const taken = new Map<KvSlab, Float32Array[]>();
-    for (const slab of this.#slabs()) taken.set(slab, await slab.takeOut(this.#device.tensors));
+    for (const slab of this.#slabs()) taken.set(slab, await slab.read(this.#device.tensors));
     return async () => {
       for (const [slab, contents] of taken) await slab.putBack(contents, this.#device.tensors);
     };
+  }
+
+  /** Who is where stays known: `copyOut` puts it back. */
+  leaveDevice(): void {
+    for (const slab of this.#slabs()) slab.dispose();
   }
 
   dispose(): void {
@@ -139,25 +154,51 @@ export class KvPool {
 
   #leave(place: KvPlace): void {
     if (this.#alone.delete(place)) return place.slab.dispose();
-    const { capacity } = place.slab;
-    const shared = this.#shared.get(capacity);
+    const shared = this.#shared.get(place.slab);
     if (shared?.holders[place.slot] !== place) return;
     shared.holders[place.slot] = null;
     if (shared.holders.some((holder) => holder !== null)) return;
     shared.slab.dispose();
-    this.#shared.delete(capacity);
+    this.#shared.delete(shared.slab);
   }
 
-  async #resize(shared: { slab: KvSlab; holders: (KvPlace | null)[] }, slots: number): Promise<void> {
+  /** One with a free slot, or else one that may grow. */
+  #roomyOf(capacity: number): SharedSlab | undefined {
+    const alike = [...this.#shared.values()].filter(({ slab }) => slab.capacity === capacity);
+    return (
+      alike.find(({ holders }) => holders.includes(null)) ??
+      alike.find(({ slab }) => slab.slots < this.#grownSlots(slab))
+    );
+  }
+
+  /** Doubled while small, then by eight, but by one where slots are large: what lies idle is nobody's. */
+  #grownSlots(slab: KvSlab): number {
+    const { slots, capacity } = slab;
+    const most = Math.floor(this.#mostTensorBytes / (capacity * largestRowBytes(this.#cores)));
+    const spare = Math.max(1, Math.floor(SPARE_BYTES / this.#slotBytes(slab)));
+    return Math.max(slots, Math.min(most, slots + Math.min(slots, SPARE_SLOTS, spare)));
+  }
+
+  #slotBytes({ capacity }: KvSlab): number {
+    return capacity * deviceBytesPerToken(this.#cores);
+  }
+
+  /** Error: then its sequences have lost what they had. */
+  async #resize(shared: SharedSlab, slots: number): Promise<void> {
     const holders = shared.holders.filter((holder) => holder !== null);
     const moves = holders.map(({ slot, tokens }, to) => ({ from: slot, to, tokens }));
-    await shared.slab.resize(slots, moves, this.#device.tensors);
+    try {
+      await shared.slab.resize(slots, moves, this.#device.tensors);
+    } catch (error) {
+      this.#shared.delete(shared.slab);
+      throw error;
+    }
     holders.forEach((holder, slot) => (holder.slot = slot));
     shared.holders = Array.from({ length: slots }, (_, slot) => holders[slot] ?? null);
   }
 }
 
-/** Doubled while small, then by eight: at most seven sequences' memory lies idle per capacity. */
-function grownSlots(slots: number): number {
-  return slots < SPARE_SLOTS ? slots * 2 : slots + SPARE_SLOTS;
+/** Of the widest tensor of keys or values. */
+function largestRowBytes(cores: readonly CoreSpec[]): number {
+  return Math.max(...cores.map(({ kvHeads, headSize }) => kvHeads * headSize * Float32Array.BYTES_PER_ELEMENT));
 }

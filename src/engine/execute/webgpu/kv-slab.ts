@@ -1,12 +1,19 @@
 import type { Tensor } from "onnxruntime-node";
 import type { CoreSpec } from "../../../blocks/block.ts";
 import { deviceBytesPerToken } from "../../kv/capacity.ts";
-import { type DeviceTensors, viewAs } from "./device-tensors.ts";
+import { type DeviceTensors, integers, viewAs } from "./device-tensors.ts";
 
 /** Keys and values of one layer, [slots, kvHeads, capacity, headSize] each. */
 export interface SlabLayer {
   keys: Tensor;
   values: Tensor;
+}
+
+/** A slot whose first `tokens` rows go to another one. */
+export interface SlotMove {
+  from: number;
+  to: number;
+  tokens: number;
 }
 
 /** Device memory for several sequences' keys and values over all layers, `capacity` rows each: one slot, one sequence. */
@@ -39,59 +46,67 @@ export class KvSlab {
     return this.#layers;
   }
 
+  /** It was there, and was disposed. */
+  get isGone(): boolean {
+    return this.#layers.length === 0;
+  }
+
   get bytes(): number {
     return this.#slots * this.capacity * deviceBytesPerToken(this.#cores);
   }
 
-  /** Copies the first `tokens` rows of slots of another slab, or of this one, into slots of this one. */
-  async copyFrom(
-    source: { slab: KvSlab; layers?: readonly SlabLayer[] },
-    moves: readonly { from: number; to: number; tokens: number }[],
-    tensors: DeviceTensors,
-  ): Promise<void> {
-    const places = new Map<number, { source: number[]; target: number[] }>();
-    for (const [at, { kvHeads, headSize }] of this.#cores.entries()) {
-      const rows = (slot: number, capacity: number, tokens: number): number[] =>
-        Array.from({ length: kvHeads * tokens }, (_, i) => {
-          return (slot * kvHeads + Math.floor(i / tokens)) * capacity + (i % tokens);
-        });
-      const copied = places.get(kvHeads) ?? {
-        source: moves.flatMap(({ from, tokens }) => rows(from, source.slab.capacity, tokens)),
-        target: moves.flatMap(({ to, tokens }) => rows(to, this.capacity, tokens)),
-      };
-      places.set(kvHeads, copied);
-      if (copied.source.length === 0) continue;
-      const from = (source.layers ?? source.slab.layers)[at]!;
-      await tensors.copyRows(matrices(this.#layers[at]!, headSize), matrices(from, headSize), copied);
-    }
+  /** Copies the first `tokens` rows of slots of another slab into slots of this one. */
+  async copyFrom(source: KvSlab, moves: readonly SlotMove[], tensors: DeviceTensors): Promise<void> {
+    const places = this.#placesOf(moves, source.capacity);
+    for (const [at, core] of this.#cores.entries())
+      await copyLayer(core, { to: this.#layers[at]!, from: source.#layers[at]! }, { places: places(core), tensors });
   }
 
-  /** Becomes `slots` slots large; `moves` says whose rows stay, and where. */
-  async resize(
-    slots: number,
-    moves: readonly { from: number; to: number; tokens: number }[],
-    tensors: DeviceTensors,
-  ): Promise<void> {
-    const before = { layers: this.#layers, slots: this.#slots };
-    this.#layers = await makeLayers(this.#cores, { capacity: this.capacity, slots }, tensors);
-    this.#slots = slots;
+  /**
+   * Becomes `slots` slots large; `moves` says whose rows stay, and where. One layer after the other, so that only one is there
+   * twice; where memory ends on the way, all of it is disposed.
+   */
+  async resize(slots: number, moves: readonly SlotMove[], tensors: DeviceTensors): Promise<void> {
+    const places = this.#placesOf(moves, this.capacity);
     try {
-      await this.copyFrom({ slab: this, layers: before.layers }, moves, tensors);
+      for (const [at, core] of this.#cores.entries()) {
+        const [layer] = await makeLayers([core], { capacity: this.capacity, slots }, tensors);
+        const before = this.#layers[at]!;
+        this.#layers[at] = layer!;
+        try {
+          await copyLayer(core, { to: layer!, from: before }, { places: places(core), tensors });
+        } finally {
+          disposeLayers([before]);
+        }
+      }
     } catch (error) {
-      disposeLayers(this.#layers);
-      this.#layers = before.layers;
-      this.#slots = before.slots;
+      this.dispose();
       throw error;
     }
-    disposeLayers(before.layers);
+    this.#slots = slots;
   }
 
-  /** Takes what is in it to the host, and gives the device memory back; `putBack` makes it whole again. */
-  async takeOut(tensors: DeviceTensors): Promise<Float32Array[]> {
+  /** Which rows of matrices [slots × kvHeads × capacity, headSize] go where. */
+  #placesOf(moves: readonly SlotMove[], capacity: number): (core: CoreSpec) => Record<"source" | "target", Tensor> {
+    const known = new Map<number, Record<"source" | "target", Tensor>>();
+    return ({ kvHeads }) => {
+      const rows = (slot: number, of: number, tokens: number): number[] =>
+        Array.from({ length: kvHeads * tokens }, (_, i) => {
+          return (slot * kvHeads + Math.floor(i / tokens)) * of + (i % tokens);
+        });
+      const source = (): number[] => moves.flatMap(({ from, tokens }) => rows(from, capacity, tokens));
+      const target = (): number[] => moves.flatMap(({ to, tokens }) => rows(to, this.capacity, tokens));
+      const places = known.get(kvHeads) ?? { source: asRows(source()), target: asRows(target(), 1) };
+      known.set(kvHeads, places);
+      return places;
+    };
+  }
+
+  /** A copy of what is in it on the host; `putBack` makes a disposed slab whole again. */
+  async read(tensors: DeviceTensors): Promise<Float32Array[]> {
     const contents: Float32Array[] = [];
     for (const { keys, values } of this.#layers)
       for (const tensor of [keys, values]) contents.push((await tensors.download(tensor)).slice());
-    this.dispose();
     return contents;
   }
 
@@ -127,6 +142,18 @@ async function makeLayers(
     disposeLayers(layers);
     throw error;
   }
+}
+
+async function copyLayer(
+  { headSize }: CoreSpec,
+  { to, from }: Record<"to" | "from", SlabLayer>,
+  { places, tensors }: { places: Record<"source" | "target", Tensor>; tensors: DeviceTensors },
+): Promise<void> {
+  if (places.source.size > 0) await tensors.copyRows(matrices(to, headSize), matrices(from, headSize), places);
+}
+
+function asRows(rows: readonly number[], ...more: number[]): Tensor {
+  return integers(rows, [rows.length, ...more]);
 }
 
 function disposeLayers(layers: readonly SlabLayer[]): void {

@@ -11,21 +11,12 @@ import { joinRanges } from "../row-store.ts";
 import { adapterRows, handOutLogits, runsOf, standingBefore, type Standing } from "../standing.ts";
 import { tokenInput, type TokenRows } from "../token-inputs.ts";
 import type { WalkStage } from "../walk-stages.ts";
-import { coreKey } from "./device-cores.ts";
-import { deviceLost, outOfDeviceMemory, saysDeviceLost } from "./device-errors.ts";
+import { addCall, type CoreCall, type DeviceSequence } from "./core-calls.ts";
+import { deviceLost } from "./device-errors.ts";
 import { DeviceRows } from "./device-rows.ts";
 import type { DeviceSession } from "./device-session.ts";
 import { KvPool, type KvPlace } from "./kv-pool.ts";
 import type { WebgpuDevice } from "./webgpu-device.ts";
-
-interface DeviceSequence {
-  model: string;
-  pool: KvPool;
-  bytesPerToken: number;
-  /** null until its first tokens come. */
-  place: KvPlace | null;
-  tokens: number;
-}
 
 /** A plan with what running it on the device needs. */
 export interface DevicePlan {
@@ -42,6 +33,7 @@ export interface DevicePlan {
 
 /** Of what loaded segments take, the most that unloaded ones may still take (WebgpuDevice.keptBytes) while others run. */
 const KEPT_SHARE = 0.5;
+const RENEWAL_PAUSE_MS = 60_000;
 
 interface StepRows extends TokenRows {
   values: DeviceRows;
@@ -57,15 +49,23 @@ export class WebgpuExecutor implements Executor {
   #ready: DevicePlan;
   readonly #pools = new Map<string, KvPool>();
   readonly #sequences = new Map<number, DeviceSequence>();
-  #lost = false;
+  /** Caches are on the host while the device is opened anew. */
+  #keepsCaches = false;
+  #renewed = -Infinity;
 
   constructor(device: WebgpuDevice, ready: DevicePlan) {
     this.device = device;
+    device.onLeave = () => void (this.#keepsCaches || this.#forgetCaches());
+    device.makeRoom = async () => this.#makeRoom();
     this.#ready = ready;
   }
 
   get needs(): Needs {
     return this.#ready.needs;
+  }
+
+  get deviceLosses(): number {
+    return this.device.losses;
   }
 
   /** Goes on by another plan, between two batches. It must have the models of all sequences; their caches stay. */
@@ -78,7 +78,8 @@ export class WebgpuExecutor implements Executor {
     if (chain === undefined) throw new Error(`No chain of the plan is called ${model}`);
     const planned = this.#ready.plan.chains[chain]!.chain;
     const bytesPerToken = deviceBytesPerToken(planned.cores);
-    this.#sequences.set(sequence, { model, pool: this.#poolFor(planned.cores), bytesPerToken, place: null, tokens: 0 });
+    const empty = { place: null, tokens: 0, gone: false };
+    this.#sequences.set(sequence, { model, pool: this.#poolFor(planned.cores), bytesPerToken, ...empty });
   }
 
   readState(): Float32Array {
@@ -112,41 +113,54 @@ export class WebgpuExecutor implements Executor {
     return [...this.#pools.values()].reduce((sum, { bytes }) => sum + bytes, 0);
   }
 
-  /** Error: device_lost, after which all sequences are gone; the next call opens the device anew. */
+  /**
+   * Errors: device_lost, after which all sequences with tokens are gone; memory_exceeded. The next call opens a lost device
+   * anew. Where nothing was on it yet this one does, and nobody is told.
+   */
   async execute(items: BatchItem[]): Promise<Float32Array[]> {
+    const begins = [...this.#sequences.values()].every(({ tokens }) => tokens === 0);
     try {
-      if (this.#lost) await this.#recover();
-      await this.#giveBack(KEPT_SHARE);
-      return await this.#runBatch(items);
+      return await this.#attempt(items);
     } catch (error) {
-      if (this.#lost || saysDeviceLost(error) || !(await this.device.isAlive())) {
-        this.#lost = true;
-        throw deviceLost(error);
-      }
-      throw outOfDeviceMemory(error) ?? error;
+      const known = await this.device.diagnose(error);
+      const again =
+        known?.code === "device_lost" ? begins : known?.code === "memory_exceeded" && (await this.#makeRoom());
+      if (!again) throw known ?? error;
+    }
+    try {
+      return await this.#attempt(items);
+    } catch (error) {
+      throw (await this.device.diagnose(error)) ?? error;
     }
   }
 
   async close(): Promise<void> {
     this.#sequences.clear();
     for (const pool of this.#pools.values()) pool.dispose();
-    for (const session of this.#ready.sessions) await session.unload();
     await this.device.close();
   }
 
   /** Throws if a slot of device memory is held by no sequence, or a sequence has lost its own. */
   checkIntegrity(): void {
     for (const pool of this.#pools.values()) {
-      const ofPool = [...this.#sequences.values()].filter((one) => one.pool === pool);
+      const ofPool = [...this.#sequences.values()].filter((one) => one.pool === pool && !one.place?.slab.isGone);
       pool.checkIntegrity(ofPool.flatMap(({ place }) => place ?? []));
     }
+  }
+
+  async #attempt(items: BatchItem[]): Promise<Float32Array[]> {
+    await this.device.ensureOpen();
+    const gone = [...this.#sequences.values()].find((one) => one.gone || one.place?.slab.isGone);
+    if (gone) throw deviceLost(new Error(`a sequence of ${gone.model} had its keys and values on it`));
+    await this.#giveBack(KEPT_SHARE);
+    return await this.#runBatch(items);
   }
 
   async #runBatch(items: BatchItem[]): Promise<Float32Array[]> {
     const chainOf = (item: BatchItem): number => this.#ready.chainOf.get(this.#sequences.get(item.sequence)!.model)!;
     const batch = layOutBatch(items, chainOf, this.#ready.rank);
     for (const pool of this.#pools.values()) await pool.compact();
-    for (const item of items) await this.#makeRoom(item);
+    for (const item of items) await this.#placeRows(item);
     const step: StepRows = {
       values: new DeviceRows(batch.positions.length, this.device.tensors),
       ids: batch.ids,
@@ -173,41 +187,57 @@ export class WebgpuExecutor implements Executor {
   /** Nobody waits: the time to give back what unloaded segments still take. */
   async whileIdle(): Promise<void> {
     // A failure shows again in the next call, which says so to whom it concerns.
-    if (!this.#lost) await this.#giveBack(0).catch(() => {});
+    await this.#giveBack(0).catch(async (error: unknown) => this.device.diagnose(error));
   }
 
   /** The weights of segments that were unloaded leave the device only when everything does, and then comes back. */
   async #giveBack(keptShare: number): Promise<void> {
     const loaded = this.#ready.sessions.filter(({ isLoaded }) => isLoaded);
     const bytes = loaded.reduce((sum, session) => sum + session.bytes, 0);
-    if (this.device.keptBytes <= bytes * keptShare) return;
-    // Until all of it is back, sequences have nothing there to go on with.
-    this.#lost = true;
-    const putBack = [];
-    for (const pool of this.#pools.values()) putBack.push(await pool.takeOut());
-    await this.#reopen(loaded);
-    for (const put of putBack) await put();
-    this.#lost = false;
+    if (this.device.keptBytes > bytes * keptShare) await this.#renew();
   }
 
-  async #reopen(loaded: readonly DeviceSession[]): Promise<void> {
-    for (const session of loaded) await session.unload();
-    await this.device.reopen();
-    for (const session of loaded) await session.load();
+  /**
+   * Where memory ended: freed tensors that ONNX Runtime keeps, of sizes that nobody wants any more, go as well. Not again and
+   * again, as it takes long; false: not now.
+   */
+  async #makeRoom(): Promise<boolean> {
+    if (performance.now() - this.#renewed < RENEWAL_PAUSE_MS) return false;
+    await this.#renew();
+    return true;
   }
 
-  /** What was on the device is gone: sequences with tokens cannot go on, weights are loaded again. */
-  async #recover(): Promise<void> {
-    const gone = [...this.#sequences.values()].find(({ tokens }) => tokens > 0);
-    if (gone) throw new Error(`a sequence of ${gone.model} had its keys and values on it`);
+  /** Everything leaves the device, and comes back to it when it was opened anew. */
+  async #renew(): Promise<void> {
+    this.#renewed = performance.now();
+    const pools = [...this.#pools.values()];
+    const putBack: (() => Promise<void>)[] = [];
+    try {
+      for (const pool of pools) putBack.push(await pool.copyOut());
+    } catch (error) {
+      throw (await this.device.diagnose(error)) ?? error;
+    }
+    for (const pool of pools) pool.leaveDevice();
+    this.#keepsCaches = true;
+    try {
+      await this.device.reopen();
+      for (const put of putBack) await put();
+    } catch (error) {
+      this.#forgetCaches();
+      throw (await this.device.diagnose(error)) ?? error;
+    } finally {
+      this.#keepsCaches = false;
+    }
+  }
+
+  /** Sequences that have tokens cannot go on. */
+  #forgetCaches(): void {
     for (const pool of this.#pools.values()) pool.dispose();
     this.#pools.clear();
-    await this.#reopen(this.#ready.sessions.filter(({ isLoaded }) => isLoaded));
     for (const one of this.#sequences.values()) {
       const { chain } = this.#ready.plan.chains[this.#ready.chainOf.get(one.model)!]!;
-      Object.assign(one, { pool: this.#poolFor(chain.cores), place: null });
+      Object.assign(one, { pool: this.#poolFor(chain.cores), place: null, gone: one.gone || one.tokens > 0 });
     }
-    this.#lost = false;
   }
 
   #poolFor(cores: readonly CoreSpec[]): KvPool {
@@ -217,7 +247,7 @@ export class WebgpuExecutor implements Executor {
     return pool;
   }
 
-  async #makeRoom({ sequence, start, tokens, stepwise }: BatchItem): Promise<void> {
+  async #placeRows({ sequence, start, tokens, stepwise }: BatchItem): Promise<void> {
     const one = this.#sequences.get(sequence)!;
     const end = start + tokens.length;
     one.place ??= await one.pool.begin(end);
@@ -232,20 +262,24 @@ export class WebgpuExecutor implements Executor {
     const places = rows.map((_, at) => at);
     const feeds: Record<string, Tensor> = {};
     const borrowed: Tensor[] = [];
-    for (const port of segment.inputs) {
-      const host = tokenInput(port, { standing, ranges, rowCount: rows.length }, step);
-      if (host) {
-        feeds[port.name] = host;
-        continue;
+    let outputs: Record<string, Tensor>;
+    try {
+      for (const port of segment.inputs) {
+        const host = tokenInput(port, { standing, ranges, rowCount: rows.length }, step);
+        if (host) {
+          feeds[port.name] = host;
+          continue;
+        }
+        const { tensor, own } = await step.values.take(port.name, port.width, ranges);
+        feeds[port.name] = tensor;
+        if (own) borrowed.push(tensor);
       }
-      const { tensor, own } = await step.values.take(port.name, port.width, ranges);
-      feeds[port.name] = tensor;
-      if (own) borrowed.push(tensor);
+      if (segment.adapters.length > 0)
+        feeds[ADAPTER_INPUT] = new Tensor("int64", adapterRows(standing), [1, rows.length]);
+      outputs = await this.#ready.sessions[segment.id]!.run(feeds);
+    } finally {
+      for (const tensor of borrowed) tensor.dispose();
     }
-    if (segment.adapters.length > 0)
-      feeds[ADAPTER_INPUT] = new Tensor("int64", adapterRows(standing), [1, rows.length]);
-    const outputs = await this.#ready.sessions[segment.id]!.run(feeds);
-    for (const tensor of borrowed) tensor.dispose();
 
     for (const { name, width } of segment.outputs) {
       const tensor = outputs[name]!;
@@ -278,8 +312,11 @@ export class WebgpuExecutor implements Executor {
       }
       first += rows.count;
     }
-    for (const call of calls) await this.#runCall(call, outputs, step);
-    for (const name of ["q", "k", "v"]) outputs[name]!.dispose();
+    try {
+      for (const call of calls) await this.#runCall(call, outputs, step);
+    } finally {
+      for (const name of ["q", "k", "v"]) outputs[name]!.dispose();
+    }
   }
 
   async #runCall(call: CoreCall, outputs: Record<string, Tensor>, step: StepRows): Promise<void> {
@@ -313,37 +350,4 @@ export class WebgpuExecutor implements Executor {
     const where = { rows: taken.map(({ row }) => row), places: taken.map(({ place: at }) => at) };
     step.values.put({ port: "o", width }, o, where);
   }
-}
-
-interface CoreCall {
-  core: { layer: number; spec: CoreSpec };
-  round: number;
-  members: CallMember[];
-}
-
-interface CallMember {
-  one: DeviceSequence;
-  core: { layer: number; spec: CoreSpec };
-  round: number;
-  /** First row in the segment's outputs, and in the flat batch. */
-  source: number;
-  row: number;
-  position: number;
-  count: number;
-}
-
-/** Members of one slab, layer and round share a call; rounds of a sequence follow each other. */
-function addCall(calls: CoreCall[], member: CallMember): void {
-  const { one, core, round } = member;
-  const shared = one.pool.holders(one.place!) !== null;
-  const known = calls.find(
-    (call) =>
-      shared &&
-      call.round === round &&
-      call.core.layer === core.layer &&
-      coreKey(call.core.spec) === coreKey(core.spec) &&
-      call.members[0]!.one.place!.slab === one.place!.slab,
-  );
-  if (known) known.members.push(member);
-  else calls.push({ core, round, members: [member] });
 }
