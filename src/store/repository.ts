@@ -3,6 +3,7 @@ import type { z } from "zod";
 import type { AdapterDocument } from "../blocks/adapter.ts";
 import type { BlockDocument, Digest } from "../blocks/block.ts";
 import { canonicalJson } from "../fingerprint/canonical-json.ts";
+import { digestBytes } from "../fingerprint/digest.ts";
 import { BlockllmError } from "../support/errors.ts";
 import { ANNOTATIONS, ARTIFACT_TYPE, type Descriptor, MEDIA_TYPES } from "./descriptor.ts";
 import {
@@ -19,7 +20,7 @@ import { FileBlobStore } from "./file-blob-store.ts";
 import { readIndex, updateIndex } from "./index-file.ts";
 import { makeManifest, type StoredDocument } from "./manifest.ts";
 import type { ChainEntry, ModelDocument } from "./model-document.ts";
-import { againAfterMerges } from "./merged-chain.ts";
+import { againAfterMerges, originalEntry } from "./merged-chain.ts";
 import { canonicalModelName, modelNameOf } from "./model-name.ts";
 import { type Origin, originAnnotations, originOf } from "./origin.ts";
 import { blockReferences } from "./references.ts";
@@ -198,16 +199,33 @@ export class Repository {
   }
 
   async #storeModel(document: ModelDocument, given?: Residuals): Promise<StoredManifest> {
-    const configBytes = canonicalJson(document);
-    parseDocument(configBytes, modelSchema, "the model document");
+    const { config, manifest } = await this.#drawModel(document, given ?? (await this.residuals()));
+    await this.blobs.put(config, MEDIA_TYPES.model);
+    const { digest, size } = await this.blobs.put(manifest, MEDIA_TYPES.manifest);
+    return { digest, size, document, manifest: parseDocument(manifest, manifestSchema, "the manifest") };
+  }
+
+  /** The bytes of document and manifest. */
+  async #drawModel(
+    document: ModelDocument,
+    residuals: Residuals,
+  ): Promise<{ config: Uint8Array; manifest: Uint8Array }> {
+    const config = canonicalJson(document);
+    parseDocument(config, modelSchema, "the model document");
     for (const entry of document.chain) await this.#readEntry(entry);
-    const config = await this.blobs.put(configBytes, MEDIA_TYPES.model);
-    const residuals = given ?? (await this.residuals());
+    const descriptor = { mediaType: MEDIA_TYPES.model, digest: digestBytes(config), size: config.byteLength };
     const documents = { blocks: this.#blocks, adapters: this.#adapters, residuals };
-    const bytes = canonicalJson(makeManifest(config, document, documents));
-    const manifest = parseDocument(bytes, manifestSchema, "the manifest");
-    const { digest, size } = await this.blobs.put(bytes, MEDIA_TYPES.manifest);
-    return { digest, size, document, manifest };
+    return { config, manifest: canonicalJson(makeManifest(descriptor, document, documents)) };
+  }
+
+  /** Document and manifest of a model as it was split, stored or not; null where a merge gave the original up. */
+  async documentsAsSplit({
+    document,
+  }: Pick<StoredModel, "document">): Promise<Pick<Descriptor, "digest" | "size">[] | null> {
+    if (document.chain.some(({ replaces }) => replaces?.kept === false)) return null;
+    const split = { ...document, chain: document.chain.map(originalEntry) };
+    const { config, manifest } = await this.#drawModel(split, new Map());
+    return [config, manifest].map((bytes) => ({ digest: digestBytes(bytes), size: bytes.byteLength }));
   }
 
   /** Under the index lock, which collections take too: what is there now stays once the index refers to it. */

@@ -48,6 +48,8 @@ export interface ModelSharing {
   bytes: number;
   /** Bytes of blobs that no other model of the report refers to: what removing it would free. */
   unique_bytes: number;
+  /** Of `unique_bytes`, what is there only so that merges can be undone; absent where nothing is. */
+  kept_original_bytes?: number;
   blocks: BlockSharing[];
 }
 
@@ -156,11 +158,14 @@ async function describeModel(
       ...(encoded.length > 0 && { residual_saved_bytes: sum(encoded.map((one) => one.bytes - one.blob.size)) }),
     });
   }
+  const unique = blobs.filter(([digest]) => !isShared(digest));
+  const kept = sum(unique.filter(([digest]) => !accounts.needed.get(model.name)!.has(digest)).map(([, size]) => size));
   return {
     name: model.name,
     digest: model.digest,
     bytes: accounts.logical.get(model.name)!,
-    unique_bytes: sum(blobs.filter(([digest]) => !isShared(digest)).map(([, size]) => size)),
+    unique_bytes: sum(unique.map(([, size]) => size)),
+    ...(kept > 0 && { kept_original_bytes: kept }),
     blocks,
   };
 }
