@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
+import { linesFor } from "../../../src/engine/evaluate/choose-models.ts";
 import { readCalibration } from "../../../src/engine/evaluate/read-calibration.ts";
 import { FIXTURES } from "../../blocks/split-fixtures.ts";
 
@@ -50,6 +51,26 @@ describe("readCalibration", () => {
     expect(lines[199]).toMatchObject({ models: ["legal"], place: `entry 100 of ${files[1]!.path}` });
     const other = await readCalibration(files.toReversed());
     expect(other.digest).not.toBe(digest);
+  });
+
+  it("asks a model each question once, with the first answer, and says how many lines repeat another", async () => {
+    const line = (question: object, more: object = {}) => JSON.stringify({ ...question, ...more });
+    const file = await written(
+      "repeated.jsonl",
+      [
+        line({ prompt: "x" }, { answer: "one" }),
+        line({ prompt: "y" }, { model: "other" }),
+        line({ messages: [{ role: "user", content: "x" }] }),
+        line({ prompt: "x" }, { answer: "two" }),
+        line({ prompt: "x" }, { model: "other" }),
+      ].join("\n"),
+    );
+    const calibration = await readCalibration([file]);
+    expect(linesFor(calibration, "one")).toEqual({ lines: [0, 2].map((at) => calibration.lines[at]), repeated: 1 });
+    expect(linesFor(calibration, "other")).toEqual({
+      lines: [0, 1, 2].map((at) => calibration.lines[at]),
+      repeated: 2,
+    });
   });
 
   it("knows the same prompts by their digest, whatever the file is called", async () => {
