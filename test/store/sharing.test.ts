@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { checkIntegrity } from "../../src/store/check-integrity.ts";
 import { openRepository } from "../../src/store/open-repository.ts";
 import type { Repository } from "../../src/store/repository.ts";
-import { reportSharing } from "../../src/store/sharing.ts";
+import { reportSharing, sharingOf } from "../../src/store/sharing.ts";
 import { contents, putSmallModel, randomModel } from "./make-model.ts";
 import { temporaryFolder } from "./temporary-folder.ts";
 
@@ -52,6 +52,7 @@ describe("reportSharing", () => {
     ]);
     expect(norms!.blocks[1]).toMatchObject({ shared_with: [], shared_tensor_bytes: 4096 });
     expect(copy!.unique_bytes).toBe(0);
+    expect(await sharingOf(repository, ["norms", "copy"])).toEqual([norms, copy]);
   });
 
   it("stores what it says: all blobs of a repository without garbage", async () => {

@@ -1,7 +1,7 @@
 import type { ModelDocument } from "../../store/model-document.ts";
 import type { Origin } from "../../store/origin.ts";
 import { openRepository } from "../../store/open-repository.ts";
-import { type BlockSharing, reportSharing } from "../../store/sharing.ts";
+import { type BlockSharing, type ModelSharing, sharingOf } from "../../store/sharing.ts";
 import { defineCommand } from "../command.ts";
 import { formatBytes, formatCount } from "../output/format.ts";
 import { printBlocks, printMerges } from "../output/sharing.ts";
@@ -41,8 +41,7 @@ export const showCommand = defineCommand<ShowOptions, Shown>({
   async run({ repositoryPath }, [name = ""]) {
     const repository = await openRepository(repositoryPath);
     const model = await repository.readModel(name);
-    const { per_model } = await reportSharing(repository);
-    const sharing = per_model.find((one) => one.name === model.name)!;
+    const [sharing] = (await sharingOf(repository, [model.name])) as [ModelSharing];
     const { document } = model;
     return {
       name: model.name,

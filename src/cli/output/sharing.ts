@@ -61,6 +61,7 @@ export function printMerges(blocks: BlockSharing[]): string[] {
 
 /** What is kept for an undo is nobody's share of what is run. */
 function printModels({ per_model, first_divergence }: Pick<SharingReport, "per_model" | "first_divergence">): string {
+  const nearest = nearestOf(first_divergence);
   const isKept = per_model.some(({ kept_original_bytes }) => kept_original_bytes !== undefined);
   return renderTable(
     [
@@ -79,16 +80,25 @@ function printModels({ per_model, first_divergence }: Pick<SharingReport, "per_m
       formatPercent(Math.max(0, 1 - (unique_bytes - kept) / Math.max(1, bytes))),
       ...(isKept ? [formatBytes(kept)] : []),
       `${blocks.filter(({ shared_with }) => shared_with.length > 0).length} of ${blocks.length}`,
-      describeParting(name, first_divergence),
+      describeParting(name, nearest.get(name)),
     ]),
   );
 }
 
-/** "base: attention 4": the model with which it has most bytes in common, and the first block in which they differ. */
-function describeParting(name: string, divergences: Divergence[]): string {
-  const own = divergences.filter(({ a, b }) => a === name || b === name);
-  if (own.length === 0) return "";
-  const { a, b, kind, layer } = own.reduce((best, each) => (each.shared_bytes > best.shared_bytes ? each : best));
+/** By model, the other one with which it has most bytes in common. */
+function nearestOf(divergences: Divergence[]): Map<string, Divergence> {
+  const nearest = new Map<string, Divergence>();
+  for (const each of divergences) {
+    for (const name of [each.a, each.b])
+      if (each.shared_bytes > (nearest.get(name)?.shared_bytes ?? -1)) nearest.set(name, each);
+  }
+  return nearest;
+}
+
+/** "base: attention 4": the nearest, and the first block in which they differ. */
+function describeParting(name: string, nearest: Divergence | undefined): string {
+  if (nearest === undefined) return "";
+  const { a, b, kind, layer } = nearest;
   return `${a === name ? b : a}: ${kind === null ? "nowhere" : layer === null ? kind : `${kind} ${layer}`}`;
 }
 
