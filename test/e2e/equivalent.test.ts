@@ -118,6 +118,11 @@ describe("dedupe --calibration", () => {
       gate: { passed: false },
       drift: { merged_blocks: 1, without_originals: 1 },
     });
+    const watched = await run(other, "--json", "dedupe", ...asked);
+    expect(watched.code).toBe(3);
+    const { gate, equivalent } = JSON.parse(watched.stdout) as Dedupe;
+    expect(gate).toEqual({ passed: false, max_kl: 0.001, beyond_budget: [], unmeasured: [changed] });
+    expect(equivalent!.left_out).toMatchObject([{ model: changed, without_originals: 1 }]);
   });
 
   it("tells people", async () => {

@@ -9,7 +9,7 @@ import type { Calibration, CalibrationLine } from "./read-calibration.ts";
 /** A model that may be changed, with the prompts to ask it. */
 export interface AskableModel {
   name: string;
-  /** As split, as far as originals were kept. */
+  /** As split. */
   document: ModelDocument;
   current: ModelDocument;
   text: TextModel;
@@ -21,6 +21,8 @@ export interface AskableModel {
 export interface LeftOutModel {
   model: string;
   reason: string;
+  /** So many of its blocks run merged without an original: what that costs cannot be measured any more. */
+  without_originals?: number;
 }
 
 /** With fewer, nothing would be left to hold out. */
@@ -37,6 +39,16 @@ export async function chooseModels(
   for (const { name, document: current } of models) {
     const { lines, repeated } = linesFor(calibration, name);
     const reason = reasonAgainst(current, lines.length);
+    const lost = current.chain.filter(({ replaces }) => replaces?.kept === false).length;
+    // Measured against what is left, each merge would take the whole budget anew.
+    if (reason === null && lost > 0) {
+      leftOut.push({
+        model: name,
+        reason: `originals of ${lost} merged blocks were not kept`,
+        without_originals: lost,
+      });
+      continue;
+    }
     const text = reason === null ? await textModelOf(repository, current) : null;
     if (text === null) {
       leftOut.push({ model: name, reason: reason ?? "it came without a tokenizer" });
