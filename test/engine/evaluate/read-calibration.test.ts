@@ -98,8 +98,14 @@ describe("readCalibration", () => {
   it("refuses a file that is not there, is no text, or is too much", async () => {
     const latin = await written("latin.jsonl", Uint8Array.from([0x7b, 0xe4, 0x7d]));
     const many = await written("many.jsonl", '{"prompt": "a"}\n'.repeat(20_001));
-    for (const file of [{ path: join(folder, "nowhere.jsonl"), models: null }, latin, many]) {
-      await expect(readCalibration([file])).rejects.toMatchObject({ code: "usage" });
+    for (const [file, message] of [
+      [{ path: join(folder, "nowhere.jsonl"), models: null }, /no such file/],
+      [{ path: folder, models: null }, /it is a folder/],
+      [latin, /not valid/],
+      [many, /at most 20000/],
+    ] as const) {
+      const expected = { code: "usage", message: expect.stringMatching(message) };
+      await expect(readCalibration([file])).rejects.toMatchObject(expected);
     }
   });
 });
