@@ -94,6 +94,12 @@ export async function findLowRank(
   return approximate;
 }
 
+/** Rounding explains all of the difference: whatever else there is, hides in it. */
+export function differsByRounding(pair: LowRankPair): boolean {
+  const norm = normOf(subtract(pair.tuned, pair.base).values);
+  return norm <= NOISE_MARGIN * roundingNoise(pair, precisionOf(pair.tuned.values));
+}
+
 /**
  * A rank below which no matrix with these largest singular values can be: what they leave unexplained must be explained
  * by others, each no larger than the last of them.

@@ -1,6 +1,6 @@
 import type { Digest, TensorEntry } from "../blocks/block.ts";
 import { isFloat, toFloats } from "../fingerprint/element-stream.ts";
-import { findLowRank } from "../fingerprint/low-rank.ts";
+import { differsByRounding, findLowRank } from "../fingerprint/low-rank.ts";
 import type { Matrix, MatrixProducts } from "../fingerprint/matrix-products.ts";
 import { functionOf } from "./block-graphs.ts";
 import type { DistinctBlock } from "./distinct-blocks.ts";
@@ -118,8 +118,9 @@ export class SampledRanks {
 
   /** Elements of the factors; null: what differs has no low rank. */
   async #factorSize(base: Matrix, tuned: Matrix): Promise<number | null> {
-    if (isEqual(base, tuned)) return 0;
-    const found = await findLowRank({ base, tuned, dtype: "float32" }, this.#products, { mostRank: MOST_RANK });
+    const pair = { base, tuned, dtype: "float32" } as const;
+    if (differsByRounding(pair)) return 0;
+    const found = await findLowRank(pair, this.#products, { mostRank: MOST_RANK });
     return found?.error.is_rounding === true ? found.left.values.length + found.right.values.length : null;
   }
 

@@ -2,6 +2,7 @@ import { resolve } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
 
 import { MatrixProducts } from "../../src/fingerprint/matrix-products.ts";
+import { floatToHalf, halfToFloat } from "../../src/onnx/numbers.ts";
 import { addModel } from "../../src/store/add-model.ts";
 import { chooseBases } from "../../src/store/choose-bases.ts";
 import { openRepository } from "../../src/store/open-repository.ts";
@@ -57,11 +58,18 @@ describe("with ranks", () => {
   let seed = 0;
 
   /** As a LoRA of that rank, or of full rank, trained in one layer. */
-  const tune = async (name: string, from: string, { rank, relative }: { rank: number; relative: number }) =>
+  const tune = async (
+    name: string,
+    from: string,
+    { rank, relative, half = false }: { rank: number; relative: number; half?: boolean },
+  ) =>
     await putChanged(repository, { from, name }, (values, { dims }, layer) => {
       if (layer !== LAYER || dims.length !== 2) return null;
       const random = (count: number) => gaussians(count, (seed += 100));
-      if (rank !== Infinity) return addRank(values, dims as [number, number], { rank, relative, random });
+      if (rank !== Infinity) {
+        const merged = addRank(values, dims as [number, number], { rank, relative, random });
+        return half ? merged.map((value) => halfToFloat(floatToHalf(value))) : merged;
+      }
       const noise = random(values.length);
       return values.map((value, at) => value + 0.1 * relative * noise[at]!);
     });
@@ -82,6 +90,13 @@ describe("with ranks", () => {
     for (const name of ["nearly", "nearly-too"]) await tune(name, "base", { rank: 4, relative: 1e-6 });
     for (const name of ["one", "two"]) await tune(name, "base", { rank: 4, relative: 0.3 });
     const couples = ["nearly", "nearly-too", "one", "two"].map((name) => `${name} from base`);
+    expect(await basesByRank()).toEqual(couples.flatMap(inBoth).toSorted());
+  });
+
+  it("takes what was tuned where a copy differs by nothing but rounding", async () => {
+    await tune("nearly", "base", { rank: 4, relative: 1e-4, half: true });
+    for (const name of ["one", "two"]) await tune(name, "base", { rank: 4, relative: 0.01, half: true });
+    const couples = ["nearly", "one", "two"].map((name) => `${name} from base`);
     expect(await basesByRank()).toEqual(couples.flatMap(inBoth).toSorted());
   });
 
