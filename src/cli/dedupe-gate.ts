@@ -10,6 +10,8 @@ export interface Gate {
   min_top1?: number;
   /** Models that drift from themselves as split by more than that, with all their merges. */
   beyond_budget?: string[];
+  /** Models that were merged and gave their originals up: nobody knows whether they are within. Absent: none. */
+  unmeasured?: string[];
 }
 
 export interface GateOptions {
@@ -25,24 +27,34 @@ export function judgeGate(
 ): Gate | null {
   if (fail_under === undefined && max_kl === undefined && min_top1 === undefined) return null;
   const beyond = (equivalent?.models ?? []).filter(({ held_out }) => !isWithin(held_out, { max_kl, min_top1 }));
+  const hasBudget = max_kl !== undefined || min_top1 !== undefined;
+  const lost = (equivalent?.left_out ?? []).filter((one) => hasBudget && one.without_originals !== undefined);
+  const unmeasured = lost.map(({ model }) => model);
   return {
-    passed: !(ratio < (fail_under ?? 0)) && beyond.length === 0,
+    passed: !(ratio < (fail_under ?? 0)) && beyond.length === 0 && unmeasured.length === 0,
     ...(fail_under === undefined ? {} : { fail_under }),
     ...(max_kl === undefined ? {} : { max_kl }),
     ...(min_top1 === undefined ? {} : { min_top1 }),
     ...(equivalent === undefined ? {} : { beyond_budget: beyond.map(({ model }) => model) }),
+    ...(unmeasured.length === 0 ? {} : { unmeasured }),
   };
 }
 
 export function gateVerdict({ gate, ratio }: { gate?: Gate; ratio: number }): BlockllmError | null {
   if (gate === undefined || gate.passed) return null;
-  const beyond = gate.beyond_budget ?? [];
+  const [beyond, unmeasured] = [gate.beyond_budget ?? [], gate.unmeasured ?? []];
   const reasons = [
     ...(ratio < (gate.fail_under ?? 0)
       ? [`the ratio is ${ratio.toFixed(2)}, --fail-under asks for ${gate.fail_under}`]
       : []),
     ...(beyond.length > 0 ? [`${beyond.join(", ")} drifted beyond the budget by merges that were applied before`] : []),
+    ...(unmeasured.length > 0
+      ? [`what merges of ${unmeasured.join(", ")} cost cannot be measured: originals were not kept`]
+      : []),
   ];
-  const undo = beyond.length > 0 ? { hint: `blockllm dedupe --undo ${beyond.join(" ")}` } : {};
-  return new BlockllmError("gate_not_met", reasons.join("; "), undo);
+  const hints = [
+    ...(beyond.length > 0 ? [`blockllm dedupe --undo ${beyond.join(" ")}`] : []),
+    ...(unmeasured.length > 0 ? [`split ${unmeasured.join(", ")} again to have the originals back`] : []),
+  ];
+  return new BlockllmError("gate_not_met", reasons.join("; "), hints.length > 0 ? { hint: hints.join("; ") } : {});
 }

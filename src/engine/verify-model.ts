@@ -1,8 +1,10 @@
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 import { exportModel } from "../chain/export-model.ts";
 import type { Repository } from "../store/repository.ts";
+import { errorCode } from "../store/storage-error.ts";
 import { BlockllmError } from "../support/errors.ts";
 import { rankDevices, startOnFirst } from "./device/choose-device.ts";
 import type { DeviceWish } from "./device/device.ts";
@@ -115,14 +117,26 @@ export async function verifyModel(
   }
 }
 
-/** In the repository's deletable part, where there is room for a model; not in /tmp, which may be memory. */
 async function reassemble(repository: Repository, name: string, signal: AbortSignal | undefined): Promise<string> {
-  const cache = join(repository.root, "cache");
-  await mkdir(cache, { recursive: true });
-  const parent = await mkdtemp(join(cache, "verify-"));
+  const parent = await makeWorkplace(repository.root);
   const folder = join(parent, "model");
   await exportModel(repository, name, folder, signal === undefined ? {} : { signal });
   return folder;
+}
+
+/**
+ * In the repository's deletable part, where there is room for a model; in the temporary folder, which may be memory, only
+ * where the repository may not be written.
+ */
+async function makeWorkplace(root: string): Promise<string> {
+  const cache = join(root, "cache");
+  try {
+    await mkdir(cache, { recursive: true });
+    return await mkdtemp(join(cache, "verify-"));
+  } catch (error) {
+    if (!["EROFS", "EACCES", "EPERM"].includes(errorCode(error) ?? "")) throw error;
+    return await mkdtemp(join(tmpdir(), "blockllm-verify-"));
+  }
 }
 
 interface Comparison {

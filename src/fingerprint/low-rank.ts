@@ -33,8 +33,8 @@ export interface LowRankPair {
   dtype: ElementType;
 }
 
-/** Tried in turn: most adapters have a rank of 8 to 32, and each column costs time. */
-const RANKS_TRIED = [32, 64, 128];
+/** Tried in turn: most adapters have a rank of 8 to 64, and each column costs time. */
+const RANKS_TRIED = [16, 32, 64, 128, 256];
 const OVERSAMPLING = 8;
 const POWER_ITERATIONS = 1;
 
@@ -47,6 +47,8 @@ const MOST_NOISE_SHARE = 0.5;
 const NOISE_MARGIN = 1.5;
 /** The factors themselves are float32: relative to the difference, their rounding. */
 const FACTOR_ROUNDING = 1e-6;
+/** What singular values from float32 products leave of the difference's norm is not known better than this. */
+const REMAINDER_ACCURACY = 2e-3;
 
 const FLOAT_BYTES = 4;
 const SEED = 3;
@@ -58,7 +60,7 @@ const SEED = 3;
 export async function findLowRank(
   pair: LowRankPair,
   products: MatrixProducts,
-  signal?: AbortSignal,
+  { mostRank: mostSought = Infinity, signal }: { mostRank?: number; signal?: AbortSignal } = {},
 ): Promise<LowRank | null> {
   const { rows, columns } = pair.base;
   const difference = subtract(pair.tuned, pair.base);
@@ -70,39 +72,40 @@ export async function findLowRank(
   const noise = roundingNoise(pair, precision);
   let tried = 0;
   let least = 0;
+  let approximate: LowRank | null = null;
   for (const limit of RANKS_TRIED) {
-    if (limit < least) continue;
-    const mostRank = Math.min(limit, worthwhile, Math.min(rows, columns) - 1);
-    if (mostRank <= tried) continue;
+    const mostRank = Math.min(limit, mostSought, worthwhile, Math.min(rows, columns) - 1);
+    if (mostRank <= tried || mostRank < least) continue;
     tried = mostRank;
     signal?.throwIfAborted();
     const found = await decompose(difference, Math.min(mostRank + OVERSAMPLING, rows, columns), products);
-    const rank = rankOf(found.values, { mostRank, norm, noise });
-    if (rank === null) {
-      least = leastRank(found.values, norm, noise);
-      continue;
+    // The steepest fall first. An adapter's own spectrum may fall as steeply as into the noise: then a larger rank is exact.
+    for (const rank of ranksOf(found.values, { mostRank, norm, noise })) {
+      const factors = factorsOf(found, rank);
+      const change = await products.product(factors.left, factors.right);
+      const error = measureError(pair, change, { norm, noise, precision });
+      const measured = { rank, ...factors, cliff: cliffAt(found.values, rank), error };
+      if (error.is_rounding) return measured;
+      approximate ??= measured;
     }
-    const factors = factorsOf(found, rank);
-    return {
-      rank,
-      ...factors,
-      cliff: cliffAt(found.values, rank),
-      error: measureError(pair, await products.product(factors.left, factors.right), {
-        norm,
-        noise,
-        precision,
-      }),
-    };
+    const most = approximate === null ? remainderLimit(norm, noise) : REMAINDER_ACCURACY * norm;
+    least = leastRank(found.values, norm, most);
   }
-  return null;
+  return approximate;
+}
+
+/** Rounding explains all of the difference: whatever else there is, hides in it. */
+export function differsByRounding(pair: LowRankPair): boolean {
+  const norm = normOf(subtract(pair.tuned, pair.base).values);
+  return norm <= NOISE_MARGIN * roundingNoise(pair, precisionOf(pair.tuned.values));
 }
 
 /**
  * A rank below which no matrix with these largest singular values can be: what they leave unexplained must be explained
  * by others, each no larger than the last of them.
  */
-function leastRank(values: Float64Array, norm: number, noise: number): number {
-  const unexplained = norm ** 2 - values.reduce((sum, value) => sum + value ** 2, 0) - remainderLimit(norm, noise) ** 2;
+function leastRank(values: Float64Array, norm: number, mostRemainder: number): number {
+  const unexplained = norm ** 2 - values.reduce((sum, value) => sum + value ** 2, 0) - mostRemainder ** 2;
   return values.length + Math.max(0, unexplained) / values.at(-1)! ** 2;
 }
 
@@ -110,21 +113,25 @@ function remainderLimit(norm: number, noise: number): number {
   return Math.max(MOST_REMAINDER * norm, Math.min(NOISE_MARGIN * noise, MOST_NOISE_SHARE * norm));
 }
 
-/** The rank after which the spectrum falls the most, of those after which only noise is left. */
-export function rankOf(
+/**
+ * Ranks after which the spectrum falls, and after which almost nothing is left: the one after which it falls the most, then
+ * larger ones.
+ */
+function ranksOf(
   values: Float64Array,
   { mostRank, norm, noise }: { mostRank: number; norm: number; noise: number },
-): number | null {
+): number[] {
   const limit = remainderLimit(norm, noise);
+  const ranks: number[] = [];
   let explained = 0;
-  let best: number | null = null;
   for (let rank = 1; rank <= Math.min(mostRank, values.length - 1); rank++) {
     explained += values[rank - 1]! ** 2;
     const remainder = Math.sqrt(Math.max(0, norm * norm - explained));
-    if (remainder > limit || cliffAt(values, rank) < LEAST_CLIFF) continue;
-    if (best === null || cliffAt(values, rank) > cliffAt(values, best)) best = rank;
+    if (remainder <= limit && cliffAt(values, rank) >= LEAST_CLIFF) ranks.push(rank);
   }
-  return best;
+  if (ranks.length === 0) return [];
+  const steepest = ranks.reduce((best, rank) => (cliffAt(values, rank) > cliffAt(values, best) ? rank : best));
+  return ranks.filter((rank) => rank >= steepest);
 }
 
 /** Singular values below what float32 sums can tell from zero are all the same. */

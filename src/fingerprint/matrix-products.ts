@@ -26,6 +26,8 @@ export class MatrixProducts {
       intraOpNumThreads: availableParallelism(),
       enableMemPattern: false,
       logSeverityLevel: 3,
+      // Between products JavaScript works: threads that wait by spinning would take its time.
+      extra: { session: { intra_op: { allow_spinning: "0" } } },
     } as const;
     const plain = await InferenceSession.create(productModel(false), options);
     return new MatrixProducts(plain, await InferenceSession.create(productModel(true), options));

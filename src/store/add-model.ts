@@ -59,8 +59,14 @@ export async function addModel(
   const source = locateModel(path);
   const name = chooseName(source, options);
   try {
-    const document = await storeModel(repository, source, options);
+    const model = withAdapter(await readModel(source.graph), source, options.adapter);
+    const document = await storeModel(repository, { source, model }, options);
     const stored = await repository.putModel(name, document, {
+      origin: {
+        folder: basename(source.folder),
+        graph: basename(source.graph),
+        bytes: sourceBytes(source, model),
+      },
       ...(options.replace === true ? { replace: true } : {}),
       ...(options.signal === undefined ? {} : { signal: options.signal }),
     });
@@ -72,11 +78,10 @@ export async function addModel(
 
 async function storeModel(
   repository: Repository,
-  source: SourceModel,
+  { source, model }: { source: SourceModel; model: OnnxModel },
   options: AddModelOptions,
 ): Promise<ModelDocument> {
   const facts = withContext(source.facts, options.context);
-  const model = withAdapter(await readModel(source.graph), source, options.adapter);
   options.signal?.throwIfAborted();
   const apart = takeApart(model, facts, options.granularity);
   const { blobs } = repository;
@@ -98,7 +103,6 @@ async function storeModel(
     beginToken: facts.beginToken,
     files,
     ...(options.exactOnly === true ? { exactOnly: true } : {}),
-    source: { folder: basename(source.folder), graph: basename(source.graph), bytes: sourceBytes(source, model) },
   } as const;
   if (apart.kind === "opaque") {
     const chain = await storeOpaque(context, apart);
@@ -178,7 +182,7 @@ function layersHolding(past: OpaqueSpec["past"]): number {
   return numbers.includes(undefined) ? layersOf(past) : new Set(numbers).size;
 }
 
-function sourceBytes(source: SourceModel, model: Awaited<ReturnType<typeof readModel>>): number {
+function sourceBytes(source: SourceModel, model: OnnxModel): number {
   const external = new Map<string, number>();
   for (const { data } of model.graph.initializers.values())
     if (data.kind === "file" && data.path !== source.graph) external.set(data.path, statSync(data.path).size);

@@ -1,26 +1,13 @@
-import type { BlockDocument, BlockKind, Digest } from "../blocks/block.ts";
+import type { MatrixProducts } from "../fingerprint/matrix-products.ts";
 import { nearestSketches } from "../fingerprint/nearest-sketches.ts";
 import { SKETCH_WORDS } from "../fingerprint/sketch.ts";
 import type { BlobStore } from "./blob-store.ts";
-import { hasOwnWeights } from "./mixed-block.ts";
+import { type DistinctBlock, groupBlocks } from "./distinct-blocks.ts";
 import type { Repository, StoredModel } from "./repository.ts";
 import { sampledDistance, sampleWeights } from "./sample-weights.ts";
-import { bucketOf, sketchBlocks, type SketchOptions } from "./sketch-blocks.ts";
+import { SampledRanks } from "./sampled-ranks.ts";
+import { sketchBlocks, type SketchOptions } from "./sketch-blocks.ts";
 import type { Sketches } from "./sketch-file.ts";
-
-/** A block of one or more models. */
-export interface DistinctBlock {
-  digest: Digest;
-  kind: BlockKind;
-  layer: number | null;
-  document: BlockDocument;
-  /** Every model that has it at this layer, in the report's order. */
-  models: string[];
-  /** Some model runs it with factors of its own: it is a base already. */
-  isAdapted: boolean;
-  /** Made of a base and a model's own weights (mixed-block.ts): no base, since the one it is made of is nearer to all. */
-  isMixed: boolean;
-}
 
 /** A block that may be kept as its difference to another: to one that is kept whole, so that no chain of differences arises. */
 export interface Candidate {
@@ -37,6 +24,9 @@ const SPREAD = 2.5;
 /** Standard deviations by which a difference in weight has to differ from none to say which of two is the base. */
 const CLEAR = 3;
 
+/** Of those that could be the base of a group, by distance, so many are told apart by ranks. */
+const BASES_RANKED = 6;
+
 /**
  * Which block could be kept as a difference to which. Blocks are grouped by layer, kind and shapes; the base of a group is
  * the one nearest to all others, since fine-tunes lie around what they were tuned from; what is not near it forms a group
@@ -44,62 +34,80 @@ const CLEAR = 3;
  * weight, since what training adds is hardly ever turned against what is there, or, where that says nothing, the one that
  * more models have. Where several could be the base, it is the one whose model is the base in most layers, so that the blocks of one model come
  * from one base.
+ *
+ * With `products` ranks decide among those that could be the base, since distance cannot tell one from a copy that was
+ * hardly trained; and what is no low rank beside the base, but is beside one another, comes from a base of its own.
  */
 export async function chooseBases(
   repository: Repository,
   models: StoredModel[],
-  options: SketchOptions = {},
+  { products = null, ...options }: SketchOptions & { products?: MatrixProducts | null } = {},
 ): Promise<Candidate[]> {
-  const groups = [...(await groupBlocks(repository, models)).values()].filter((group) => group.length > 1);
+  const { blobs } = repository;
+  const groups = (await groupBlocks(repository, models)).filter((group) => group.length > 1);
   const digests = groups.flat().map(({ digest }) => digest);
   const sketches = await sketchBlocks(repository, digests, options);
+  const ranks = products === null ? null : new SampledRanks(blobs, products);
   const candidates: Candidate[] = [];
-  const ranked = await rankGroups(repository.blobs, groups);
-  const votes = countVotes(ranked);
-  while (ranked.length > 0) {
-    const { group, nearest } = ranked.pop()!;
-    const base = mostVoted(nearest, votes);
-    const [near, far] = parted(group, base, sketches);
-    candidates.push(...near.map((block) => ({ base, block })));
-    if (far.length > 1) ranked.push(...(await rankGroups(repository.blobs, [far])));
+  let level: Family[] = groups.map((group) => ({ group, parent: null }));
+  while (level.length > 0) {
+    const ranked = await rankGroups({ blobs, ranks }, level);
+    const votes = countVotes(ranked);
+    level = [];
+    for (const { group, parent, nearest } of ranked) {
+      options.signal?.throwIfAborted();
+      const base = mostVoted(nearest, votes);
+      const others = group.filter((block) => block !== base);
+      if (parent !== null) candidates.push({ base: parent, block: base });
+      const [near, far] = parent === null ? parted(base, others, sketches) : [others, []];
+      const families = takesFactors(base) ? ((await ranks?.families(base, near)) ?? []) : [];
+      ranks?.forget();
+      level.push(...families.map((family) => ({ group: family, parent: base })));
+      if (far.length > 1) level.push({ group: far, parent: null });
+      const apart = new Set(families.flat());
+      candidates.push(...near.filter((block) => !apart.has(block)).map((block) => ({ base, block })));
+    }
   }
   return candidates;
 }
 
-async function groupBlocks(repository: Repository, models: StoredModel[]): Promise<Map<string, DistinctBlock[]>> {
-  const groups = new Map<string, DistinctBlock[]>();
-  for (const { name, document: model } of models) {
-    for (const { digest, kind, layer, adapter, replaces } of model.chain) {
-      const isMixed = hasOwnWeights(replaces);
-      const isAdapted = adapter !== undefined && !isMixed;
-      const document = await repository.readBlock(digest);
-      const key = `${layer} ${bucketOf(document)}`;
-      const group = groups.get(key) ?? [];
-      const known = group.find((block) => block.digest === digest);
-      if (known) {
-        known.models.push(name);
-        known.isAdapted ||= isAdapted;
-        known.isMixed &&= isMixed;
-      } else groups.set(key, [...group, { digest, kind, layer, document, models: [name], isAdapted, isMixed }]);
-    }
-  }
-  return groups;
+function takesFactors({ kind }: DistinctBlock): boolean {
+  return kind !== "embedding" && kind !== "opaque";
 }
 
-interface RankedGroup {
+interface Family {
   group: DistinctBlock[];
+  /** What the base of this group is a difference to; null: nothing. */
+  parent: DistinctBlock | null;
+}
+
+interface RankedGroup extends Family {
   /** Those that could be the base, the likeliest first. */
   nearest: DistinctBlock[];
 }
 
-async function rankGroups(blobs: BlobStore, groups: DistinctBlock[][]): Promise<RankedGroup[]> {
-  const weights = await comparePairs(blobs, groups);
+interface Comparison {
+  blobs: BlobStore;
+  ranks: SampledRanks | null;
+}
+
+async function rankGroups({ blobs, ranks }: Comparison, families: Family[]): Promise<RankedGroup[]> {
+  const weights = await comparePairs(
+    blobs,
+    families.map(({ group }) => group),
+  );
   const ranked: RankedGroup[] = [];
-  for (const group of groups) {
-    const [first, second, ...others] = possibleBases(group);
-    const isOneOfTwo = second !== undefined && others.length === 0;
-    const nearest = isOneOfTwo ? [baseOfTwo(first!, second, weights)] : await central(blobs, possibleBases(group));
-    ranked.push({ group, nearest });
+  for (const family of families) {
+    const possible = possibleBases(family.group);
+    const [first, second, ...others] = possible;
+    if (others.length === 0) {
+      ranked.push({ ...family, nearest: second === undefined ? [first!] : [baseOfTwo(first!, second, weights)] });
+      continue;
+    }
+    const nearest = await central(blobs, possible);
+    const best = takesFactors(first!) && (await ranks?.best(nearest.slice(0, BASES_RANKED)));
+    ranks?.forget();
+    ranked.push({ ...family, nearest: best || nearest });
   }
   return ranked;
 }
@@ -190,8 +198,11 @@ async function central(blobs: BlobStore, group: DistinctBlock[]): Promise<Distin
   return near.toSorted((a, b) => totals.get(a)! - totals.get(b)!);
 }
 
-function parted(group: DistinctBlock[], base: DistinctBlock, sketches: Sketches): [DistinctBlock[], DistinctBlock[]] {
-  const others = group.filter((block) => block !== base);
+function parted(
+  base: DistinctBlock,
+  others: DistinctBlock[],
+  sketches: Sketches,
+): [near: DistinctBlock[], far: DistinctBlock[]] {
   const packed = new Uint32Array(others.length * SKETCH_WORDS);
   for (const [at, { digest }] of others.entries()) packed.set(sketches.get(digest)!, at * SKETCH_WORDS);
   const distances = nearestSketches(packed, sketches.get(base.digest)!, others.length);

@@ -39,6 +39,10 @@ export const ANNOTATIONS = {
   tensor: "ai.blockllm.tensor",
   tensorBytes: "ai.blockllm.tensor.bytes",
   base: "ai.blockllm.base",
+  /** Of a name in index.json: the files it was split from. */
+  sourceFolder: "ai.blockllm.source.folder",
+  sourceGraph: "ai.blockllm.source.graph",
+  sourceBytes: "ai.blockllm.source.bytes",
   /** ModelPack's name for the path of a file inside the model folder. */
   filePath: "org.cncf.model.filepath",
 } as const;

@@ -5,6 +5,7 @@ import type { BlockDocument, Digest, TensorEntry } from "../blocks/block.ts";
 import { isDigest } from "../fingerprint/digest.ts";
 import type { Descriptor } from "./descriptor.ts";
 import type { ModelDocument } from "./model-document.ts";
+import type { Origin } from "./origin.ts";
 
 /**
  * What the JSON documents of a repository must look like. A document's bytes are verified against its digest before
@@ -141,8 +142,13 @@ export const modelSchema: z.ZodType<ModelDocument> = z.object({
   files: z.array(z.object({ name: z.string(), digest, bytes: count })),
   recognised: z.array(z.string()),
   warnings: z.array(z.string()),
-  source: z.object({ folder: z.string(), graph: z.string(), bytes: count }),
 });
+
+/** As early versions wrote it, with what `index.json` says now. */
+export const storedModelSchema: z.ZodType<ModelDocument & { source?: Origin | undefined }> = z.intersection(
+  modelSchema,
+  z.object({ source: z.object({ folder: z.string(), graph: z.string(), bytes: count }).optional() }),
+);
 
 /** Loose: index.json is written again with whatever other tools put there. */
 export const descriptorSchema = z.looseObject({

@@ -48,13 +48,17 @@ export async function* findDifferences(
 ): AsyncGenerator<FoundDifference> {
   const zstd = tiers.includes("residual") ? findZstd() : null;
   if (!tiers.includes("lowrank") && zstd === null) return;
-  const candidates = (await chooseBases(repository, models, options)).filter(isWanted);
-  const products = tiers.includes("lowrank") && candidates.length > 0 ? await MatrixProducts.open() : null;
+  const products = tiers.includes("lowrank") ? await MatrixProducts.open() : null;
   try {
+    const all = await chooseBases(repository, models, { ...options, products });
+    const bases = new Set(all.map(({ base }) => base.digest));
+    const candidates = all.filter(isWanted);
     const { signal } = options;
     for (const [at, candidate] of candidates.entries()) {
       options.onCompare?.({ blocks: at, totalBlocks: candidates.length });
-      const adaptable = products === null ? NOTHING : await adaptableWeights(repository, candidate);
+      // What others run with factors stays a block of its own; on disk it may be a residual all the same.
+      const isBase = bases.has(candidate.block.digest);
+      const adaptable = products === null || isBase ? NOTHING : await adaptableWeights(repository, candidate);
       const instruments = { products, ...adaptable, zstd, mostBytes, ...(signal ? { signal } : {}) };
       const difference = await measureDifference(repository.blobs, candidate, instruments);
       for (const { tensor } of difference.tensors)

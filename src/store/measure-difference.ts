@@ -5,7 +5,7 @@ import { findLowRank, type LowRankError } from "../fingerprint/low-rank.ts";
 import type { Matrix, MatrixProducts } from "../fingerprint/matrix-products.ts";
 import { WeightDistance } from "../fingerprint/weight-distance.ts";
 import type { BlobStore } from "./blob-store.ts";
-import type { DistinctBlock } from "./choose-bases.ts";
+import type { DistinctBlock } from "./distinct-blocks.ts";
 import { compareTensors } from "./compare-blocks.ts";
 import { residualBytes } from "./residual.ts";
 import { blockTensors } from "./sketch-blocks.ts";
@@ -126,7 +126,8 @@ async function lowRankOf(
   const [rows = 0, columns = 0] = dims;
   if (!isFloat(dtype) || dims.length !== 2) return null;
   const matrix = (values: Float32Array) => ({ rows, columns, values });
-  const found = await findLowRank({ base: matrix(base), tuned: matrix(tuned), dtype }, products, signal);
+  const pair = { base: matrix(base), tuned: matrix(tuned), dtype };
+  const found = await findLowRank(pair, products, signal ? { signal } : {});
   if (found === null) return null;
   return { ...found, bytes: found.left.values.byteLength + found.right.values.byteLength };
 }

@@ -27,7 +27,6 @@ export interface ModelDocument {
   /** What was recognised and how, in sentences for `split` and `show`. */
   recognised: string[];
   warnings: string[];
-  source: { folder: string; graph: string; bytes: number };
 }
 
 export interface ChainEntry {

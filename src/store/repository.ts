@@ -3,6 +3,7 @@ import type { z } from "zod";
 import type { AdapterDocument } from "../blocks/adapter.ts";
 import type { BlockDocument, Digest } from "../blocks/block.ts";
 import { canonicalJson } from "../fingerprint/canonical-json.ts";
+import { digestBytes } from "../fingerprint/digest.ts";
 import { BlockllmError } from "../support/errors.ts";
 import { ANNOTATIONS, ARTIFACT_TYPE, type Descriptor, MEDIA_TYPES } from "./descriptor.ts";
 import {
@@ -12,14 +13,16 @@ import {
   type Manifest,
   manifestSchema,
   modelSchema,
+  storedModelSchema,
 } from "./document-schemas.ts";
 import { parseDocument, readSmallBlob } from "./documents.ts";
 import { FileBlobStore } from "./file-blob-store.ts";
 import { readIndex, updateIndex } from "./index-file.ts";
 import { makeManifest, type StoredDocument } from "./manifest.ts";
 import type { ChainEntry, ModelDocument } from "./model-document.ts";
-import { againAfterMerges } from "./merged-chain.ts";
+import { againAfterMerges, originalEntry } from "./merged-chain.ts";
 import { canonicalModelName, modelNameOf } from "./model-name.ts";
+import { type Origin, originAnnotations, originOf } from "./origin.ts";
 import { blockReferences } from "./references.ts";
 import { ResidualTable } from "./residual-table.ts";
 import { blobWrongSize } from "./storage-error.ts";
@@ -28,21 +31,20 @@ import type { Residuals } from "./stored-residual.ts";
 /** A model in index.json. */
 export interface ModelEntry {
   name: string;
-  /** Of the manifest. */
+  /** Of the manifest: what a registry shows. Two names of the same files have the same. */
   digest: Digest;
   /** Bytes of the manifest. */
   size: number;
+  /** null: nobody wrote it down. */
+  origin: Origin | null;
 }
 
-export interface StoredModel {
-  name: string;
-  /** Of the manifest: what a registry shows. */
-  digest: Digest;
-  /** Bytes of the manifest. */
-  size: number;
+export interface StoredModel extends ModelEntry {
   document: ModelDocument;
   manifest: Manifest;
 }
+
+type StoredManifest = Omit<StoredModel, "name" | "origin">;
 
 /** A document to put in place of the model that `before` was read as. */
 export interface ModelSwap {
@@ -86,8 +88,8 @@ export class Repository {
   async readModelEntry(entry: ModelEntry): Promise<StoredModel> {
     const manifest = await this.#readManifest(entry);
     const bytes = await readSmallBlob(this.blobs, manifest.config);
-    const document = parseDocument(bytes, modelSchema, `the model document of ${entry.name}`);
-    return { ...entry, document, manifest };
+    const { source, ...document } = parseDocument(bytes, storedModelSchema, `the model document of ${entry.name}`);
+    return { ...entry, origin: entry.origin ?? source ?? null, document, manifest };
   }
 
   /** The tensors that some model keeps as a residual; models put from now on keep them so too. */
@@ -124,24 +126,26 @@ export class Repository {
   /**
    * Adds a model whose blocks and files are all stored. The name appears last and at once: a crash before that leaves
    * garbage, never half a model. Putting the same again changes nothing, also when some of its blocks were merged
-   * since (their originals can be gone back to again); another model under the name is `name_taken` unless `replace`.
-   * Throws `blob_missing` when something the model needs is not there.
+   * since (their originals can be gone back to again), but for where it came from; another model under the name is
+   * `name_taken` unless `replace`. Throws `blob_missing` when something the model needs is not there.
    */
   async putModel(
     name: string,
     document: ModelDocument,
-    options: { replace?: boolean; signal?: AbortSignal } = {},
+    options: { origin?: Origin; replace?: boolean; signal?: AbortSignal } = {},
   ): Promise<StoredModel> {
     const canonicalName = canonicalModelName(name);
     const residuals = await this.#soundResiduals(document);
-    let put = await this.#storeModel(canonicalName, document, residuals);
+    const stored = await this.#storeModel(document, residuals);
+    let put: StoredModel = { ...stored, name: canonicalName, origin: options.origin ?? null };
     const addEntry = async (index: Index) => {
       const before = index.manifests.find((found) => modelNameOf(found) === canonicalName);
-      if (before && before.digest !== put.digest && !options.replace) {
-        const known = await this.readModelEntry({ name: canonicalName, digest: before.digest, size: before.size });
+      if (before?.digest === put.digest) put = { ...put, origin: put.origin ?? originOf(before) };
+      else if (before && !options.replace) {
+        const known = await this.readModelEntry(entryOf(canonicalName, before));
         const same = againAfterMerges(known.document, document);
         if (!same) throw nameTaken(canonicalName);
-        put = await this.#storeModel(canonicalName, same, residuals);
+        put = { ...put, ...(await this.#storeModel(same, residuals)), origin: put.origin ?? known.origin };
       }
       await this.#demandWhole(put);
       return withEntry(index, put);
@@ -157,17 +161,17 @@ export class Repository {
    * none is changed.
    */
   async swapModels(swaps: ModelSwap[], options: { signal?: AbortSignal } = {}): Promise<string[]> {
-    const stored: { before: ModelEntry; model: StoredModel }[] = [];
+    const stored: { before: ModelEntry; model: StoredManifest }[] = [];
     for (const { before, document, residuals } of swaps)
-      stored.push({ before, model: await this.#storeModel(before.name, document, residuals) });
+      stored.push({ before, model: await this.#storeModel(document, residuals) });
     const swapped: string[] = [];
     const change = async (index: Index) => {
       let changed = index;
       for (const { before, model } of stored) {
-        if (!index.manifests.some((found) => modelNameOf(found) === before.name && found.digest === before.digest))
-          continue;
+        const { name, origin } = before;
+        if (!index.manifests.some((found) => modelNameOf(found) === name && found.digest === before.digest)) continue;
         await this.#demandWhole(model);
-        changed = withEntry(changed, model);
+        changed = withEntry(changed, { ...model, name, origin });
         swapped.push(before.name);
       }
       return changed;
@@ -194,21 +198,38 @@ export class Repository {
     return sound;
   }
 
-  async #storeModel(name: string, document: ModelDocument, given?: Residuals): Promise<StoredModel> {
-    const configBytes = canonicalJson(document);
-    parseDocument(configBytes, modelSchema, "the model document");
+  async #storeModel(document: ModelDocument, given?: Residuals): Promise<StoredManifest> {
+    const { config, manifest } = await this.#drawModel(document, given ?? (await this.residuals()));
+    await this.blobs.put(config, MEDIA_TYPES.model);
+    const { digest, size } = await this.blobs.put(manifest, MEDIA_TYPES.manifest);
+    return { digest, size, document, manifest: parseDocument(manifest, manifestSchema, "the manifest") };
+  }
+
+  /** The bytes of document and manifest. */
+  async #drawModel(
+    document: ModelDocument,
+    residuals: Residuals,
+  ): Promise<{ config: Uint8Array; manifest: Uint8Array }> {
+    const config = canonicalJson(document);
+    parseDocument(config, modelSchema, "the model document");
     for (const entry of document.chain) await this.#readEntry(entry);
-    const config = await this.blobs.put(configBytes, MEDIA_TYPES.model);
-    const residuals = given ?? (await this.residuals());
+    const descriptor = { mediaType: MEDIA_TYPES.model, digest: digestBytes(config), size: config.byteLength };
     const documents = { blocks: this.#blocks, adapters: this.#adapters, residuals };
-    const bytes = canonicalJson(makeManifest(config, document, documents));
-    const manifest = parseDocument(bytes, manifestSchema, "the manifest");
-    const { digest, size } = await this.blobs.put(bytes, MEDIA_TYPES.manifest);
-    return { name, digest, size, document, manifest };
+    return { config, manifest: canonicalJson(makeManifest(descriptor, document, documents)) };
+  }
+
+  /** Document and manifest of a model as it was split, stored or not; null where a merge gave the original up. */
+  async documentsAsSplit({
+    document,
+  }: Pick<StoredModel, "document">): Promise<Pick<Descriptor, "digest" | "size">[] | null> {
+    if (document.chain.some(({ replaces }) => replaces?.kept === false)) return null;
+    const split = { ...document, chain: document.chain.map(originalEntry) };
+    const { config, manifest } = await this.#drawModel(split, new Map());
+    return [config, manifest].map((bytes) => ({ digest: digestBytes(bytes), size: bytes.byteLength }));
   }
 
   /** Under the index lock, which collections take too: what is there now stays once the index refers to it. */
-  async #demandWhole({ digest, size, manifest }: StoredModel): Promise<void> {
+  async #demandWhole({ digest, size, manifest }: StoredManifest): Promise<void> {
     for (const needed of [{ digest, size }, manifest.config, ...manifest.layers]) {
       const stored = await this.blobs.size(needed.digest);
       if (stored !== needed.size) throw blobWrongSize(needed.digest, stored, needed.size);
@@ -232,7 +253,7 @@ export class Repository {
   async modelEntry(found: Descriptor): Promise<ModelEntry | null> {
     const name = modelNameOf(found);
     if (name === null || found.mediaType !== MEDIA_TYPES.manifest) return null;
-    const entry = { name, digest: found.digest, size: found.size };
+    const entry = entryOf(name, found);
     return found.artifactType === ARTIFACT_TYPE || (await this.#isModel(entry)) ? entry : null;
   }
 
@@ -306,17 +327,21 @@ export class Repository {
 }
 
 /** In the place of the one before, so that the order stays the one in which names came. */
-function withEntry(index: Index, { name, digest, size }: StoredModel): Index {
+function withEntry(index: Index, { name, digest, size, origin }: ModelEntry): Index {
   const entry: Descriptor = {
     mediaType: MEDIA_TYPES.manifest,
     digest,
     size,
     artifactType: ARTIFACT_TYPE,
-    annotations: { [ANNOTATIONS.referenceName]: name },
+    annotations: { [ANNOTATIONS.referenceName]: name, ...(origin && originAnnotations(origin)) },
   };
   const at = index.manifests.findIndex((found) => modelNameOf(found) === name);
   const others = index.manifests.filter((found) => modelNameOf(found) !== name);
   return { ...index, manifests: others.toSpliced(at === -1 ? others.length : at, 0, entry) };
+}
+
+function entryOf(name: string, found: Descriptor): ModelEntry {
+  return { name, digest: found.digest, size: found.size, origin: originOf(found) };
 }
 
 function notFound(name: string, root: string, entries: ModelEntry[]): BlockllmError {

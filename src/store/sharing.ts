@@ -48,6 +48,8 @@ export interface ModelSharing {
   bytes: number;
   /** Bytes of blobs that no other model of the report refers to: what removing it would free. */
   unique_bytes: number;
+  /** Of `unique_bytes`, what is there only so that merges can be undone; absent where nothing is. */
+  kept_original_bytes?: number;
   blocks: BlockSharing[];
 }
 
@@ -71,10 +73,8 @@ export interface BlockSharing {
 /** Compares the named models, or all, by digest alone. Changes nothing. */
 export async function reportSharing(repository: Repository, names?: string[]): Promise<SharingReport> {
   const models = await readModels(repository, names);
-  const usage = countUsage(models);
   const accounts = await countStorage(repository, models);
-  const perModel: ModelSharing[] = [];
-  for (const model of models) perModel.push(await describeModel(repository, model, { models, usage, accounts }));
+  const perModel = await describeModels(repository, models, { all: models, accounts });
 
   const stored_bytes = accounts.stored;
   const logical_bytes = sum(perModel.map((model) => model.bytes));
@@ -96,6 +96,13 @@ export async function reportSharing(repository: Repository, names?: string[]): P
     first_divergence: compareChains(models, accounts.running),
     per_model: perModel,
   };
+}
+
+/** How each of some models shares with all. Throws `model_not_found`. */
+export async function sharingOf(repository: Repository, names: string[]): Promise<ModelSharing[]> {
+  const all = await readModels(repository);
+  const wanted = await readModels(repository, names);
+  return await describeModels(repository, wanted, { all, accounts: await countStorage(repository, wanted) });
 }
 
 /** The named models, or all. Throws `model_not_found`. */
@@ -125,14 +132,53 @@ function countUsage(models: StoredModel[]): Usage {
   return usage;
 }
 
+async function describeModels(
+  repository: Repository,
+  models: StoredModel[],
+  { all, accounts }: { all: StoredModel[]; accounts: StorageAccounts },
+): Promise<ModelSharing[]> {
+  const [usage, owners] = [countUsage(all), ownersOf(all)];
+  const described: ModelSharing[] = [];
+  for (const model of models) described.push(await describeModel(repository, model, { usage, owners, accounts }));
+  return described;
+}
+
+/** Names of the models that have a block; blocks that the same models have share the list. */
+type Owners = Map<Digest, readonly string[]>;
+
+function ownersOf(models: StoredModel[]): Owners {
+  const owners = new Map<Digest, string[]>();
+  for (const { name, document } of models) {
+    for (const digest of new Set(document.chain.map((link) => link.digest))) {
+      const names = owners.get(digest);
+      if (names) names.push(name);
+      else owners.set(digest, [name]);
+    }
+  }
+  const lists = new Map<string, string[]>();
+  for (const [digest, names] of owners) {
+    const key = names.join("\n");
+    const list = lists.get(key) ?? names;
+    lists.set(key, list);
+    owners.set(digest, list);
+  }
+  return owners;
+}
+
 async function describeModel(
   repository: Repository,
   model: StoredModel,
-  { models, usage, accounts }: { models: StoredModel[]; usage: Usage; accounts: StorageAccounts },
+  { usage, owners, accounts }: { usage: Usage; owners: Owners; accounts: StorageAccounts },
 ): Promise<ModelSharing> {
   const blobs = [...blobsOf(model)];
   const isShared = (digest: Digest) => (usage.get(digest)?.models ?? 0) > 1;
-  const others = models.filter((other) => other !== model);
+  const withoutOwn = new Map<readonly string[], string[]>();
+  const othersWith = (digest: Digest): string[] => {
+    const names = owners.get(digest) ?? [];
+    const others = withoutOwn.get(names) ?? names.filter((name) => name !== model.name);
+    withoutOwn.set(names, others);
+    return others;
+  };
   const residuals = new Map(residualsAmong(model.manifest.layers).map((residual) => [residual.tensor, residual]));
   const blocks: BlockSharing[] = [];
   for (const { kind, layer, digest, bytes, adapter, replaces } of model.document.chain) {
@@ -149,24 +195,23 @@ async function describeModel(
       layer,
       digest,
       bytes,
-      shared_with: others.filter((other) => hasBlock(other, digest)).map((other) => other.name),
+      shared_with: othersWith(digest),
       ...(adapter === undefined ? {} : { adapter }),
       ...(replaces === undefined ? {} : { replaces }),
       shared_tensor_bytes: sum(sharedTensors.map(([, size]) => size)),
       ...(encoded.length > 0 && { residual_saved_bytes: sum(encoded.map((one) => one.bytes - one.blob.size)) }),
     });
   }
+  const unique = blobs.filter(([digest]) => !isShared(digest));
+  const kept = sum(unique.filter(([digest]) => !accounts.needed.get(model.name)!.has(digest)).map(([, size]) => size));
   return {
     name: model.name,
     digest: model.digest,
     bytes: accounts.logical.get(model.name)!,
-    unique_bytes: sum(blobs.filter(([digest]) => !isShared(digest)).map(([, size]) => size)),
+    unique_bytes: sum(unique.map(([, size]) => size)),
+    ...(kept > 0 && { kept_original_bytes: kept }),
     blocks,
   };
-}
-
-function hasBlock(model: StoredModel, digest: Digest): boolean {
-  return model.document.chain.some((link) => link.digest === digest);
 }
 
 function sum(numbers: number[]): number {

@@ -15,6 +15,8 @@ export interface StorageAccounts {
   logical: Map<string, number>;
   /** By model: the blobs that running it takes; originals that are kept for an undo are not among them. */
   running: Map<string, Map<Digest, number>>;
+  /** The same as they are stored: residuals and their bases in the place of tensors. */
+  needed: Map<string, Map<Digest, number>>;
   /** All of the models as they were split together, equal blobs once. */
   distinct: number;
   /** On disk now. */
@@ -40,16 +42,23 @@ export async function countStorage(repository: Repository, models: StoredModel[]
   const merged = { lowrank: new Set<Digest>(), equivalent: new Set<Digest>() };
   const logical = new Map<string, number>();
   const runningOf = new Map<string, Blobs>();
+  const neededOf = new Map<string, Blobs>();
   for (const model of models) {
-    const own = blobsBeside(model);
+    const beside = blobsBeside(model);
+    const besideAsSplit = await blobsBesideAsSplit(repository, model);
+    const own = new Map(besideAsSplit);
     const residuals = new Map(residualsAmong(model.manifest.layers).map((residual) => [residual.tensor, residual]));
-    const ownRunning = blobsBeside(model);
+    const merge = model.document.chain.find(({ replaces }) => replaces !== undefined)?.replaces;
+    // The documents of merges are merges' bytes; those that residuals add are residuals'.
+    const ownRunning = new Map(merge ? beside : besideAsSplit);
+    if (merge) for (const digest of [...beside.keys(), ...besideAsSplit.keys()]) tiers.set(digest, merge.tier);
+    const ownNeeded = new Map(beside);
     for (const entry of model.document.chain) {
       const original = await blobsOfEntry(repository, originalEntry(entry), model);
       addAll(own, original);
       const runs = entry.replaces ? await blobsOfEntry(repository, entry, model) : original;
       addAll(ownRunning, runs);
-      addAll(needed, asStored(runs, residuals));
+      addAll(ownNeeded, asStored(runs, residuals));
       if ([...runs.keys()].some((digest) => residuals.has(digest))) encoded.add(entry.digest);
       if (!entry.replaces) continue;
       merged[entry.replaces.tier].add(entry.replaces.digest);
@@ -58,8 +67,9 @@ export async function countStorage(repository: Repository, models: StoredModel[]
     logical.set(model.name, sum(own));
     addAll(asSplit, own);
     addAll(running, ownRunning);
-    addAll(needed, blobsBeside(model));
+    addAll(needed, ownNeeded);
     runningOf.set(model.name, ownRunning);
+    neededOf.set(model.name, ownNeeded);
     addAll(stored, blobsOf(model));
   }
   const saved = { lowrank: 0, equivalent: 0 };
@@ -68,6 +78,7 @@ export async function countStorage(repository: Repository, models: StoredModel[]
   return {
     logical,
     running: runningOf,
+    needed: neededOf,
     distinct: sum(asSplit),
     stored: sum(stored),
     merges: {
@@ -98,6 +109,16 @@ function blobsBeside({ digest, size, manifest, document }: StoredModel): Blobs {
   const { config } = manifest;
   const files = document.files.map((file): [Digest, number] => [file.digest, file.bytes]);
   return new Map([[digest, size], [config.digest, config.size], ...files]);
+}
+
+async function blobsBesideAsSplit(repository: Repository, model: StoredModel): Promise<Blobs> {
+  const isAsSplit =
+    model.document.chain.every(({ replaces }) => replaces === undefined) &&
+    residualsAmong(model.manifest.layers).length === 0;
+  const documents = isAsSplit ? null : await repository.documentsAsSplit(model);
+  if (documents === null) return blobsBeside(model);
+  const files = model.document.files.map((file): [Digest, number] => [file.digest, file.bytes]);
+  return new Map([...documents.map(({ digest, size }): [Digest, number] => [digest, size]), ...files]);
 }
 
 /** Of an original that was given up, the document is gone too: it counts as one blob of its block's bytes. */

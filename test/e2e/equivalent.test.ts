@@ -60,7 +60,12 @@ describe("dedupe --calibration", () => {
       equivalent: { blocks: possible.equivalent!.tier.blocks },
       originals: "kept",
     });
-    expect(applied.tiers.equivalent).toMatchObject(possible.equivalent!.tier);
+    const { blocks, saved_bytes } = possible.equivalent!.tier;
+    expect(applied.tiers.equivalent.blocks).toBe(blocks);
+    // Manifests that list what is kept to go back, and documents with the evidence, are longer.
+    const documents = saved_bytes - applied.tiers.equivalent.saved_bytes;
+    expect(documents).toBeGreaterThan(0);
+    expect(documents).toBeLessThan(10_000 * applied.applied!.models.length);
     expect(applied.serving.shared_bytes).toBeLessThan(before.serving.shared_bytes);
     expect(applied.equivalent).toEqual(possible.equivalent);
 
@@ -113,6 +118,11 @@ describe("dedupe --calibration", () => {
       gate: { passed: false },
       drift: { merged_blocks: 1, without_originals: 1 },
     });
+    const watched = await run(other, "--json", "dedupe", ...asked);
+    expect(watched.code).toBe(3);
+    const { gate, equivalent } = JSON.parse(watched.stdout) as Dedupe;
+    expect(gate).toEqual({ passed: false, max_kl: 0.001, beyond_budget: [], unmeasured: [changed] });
+    expect(equivalent!.left_out).toMatchObject([{ model: changed, without_originals: 1 }]);
   });
 
   it("tells people", async () => {

@@ -105,7 +105,6 @@ async function putOpaqueModel({ repository, folder }: TemporaryRepository, name:
     files: [],
     recognised: [],
     warnings: [],
-    source: { folder: "test", graph: "model.onnx", bytes: stored.size },
   };
   await repository.putModel(name, document);
 }

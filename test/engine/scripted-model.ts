@@ -17,7 +17,6 @@ const DOCUMENT: ModelDocument = {
   files: [],
   recognised: [],
   warnings: [],
-  source: { folder: "test", graph: "model.onnx", bytes: 0 },
 };
 
 /** A model for engines over a ScriptedExecutor. */

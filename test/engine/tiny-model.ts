@@ -103,7 +103,6 @@ export async function putTinyModel(repository: Repository, model: TinyModel): Pr
     files: [],
     recognised: [],
     warnings: [],
-    source: { folder: "test", graph: "model.onnx", bytes: 0 },
   };
   await repository.putModel(model.name, document);
   return document;

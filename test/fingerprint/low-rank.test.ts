@@ -60,6 +60,19 @@ describe("findLowRank", () => {
     expect(await look(plus(almost))).toMatchObject({ rank: 8, error: { is_rounding: false, bit_exact: false } });
   });
 
+  it("takes all of an adapter whose own singular values fall as steeply as into rounding", async () => {
+    const weak = lowRank(6, 1e-5, 21);
+    const found = await look(plus(lowRank(2, 1).map((value, i) => value + weak[i]!)));
+    expect(found).toMatchObject({ rank: 8, error: { is_rounding: true } });
+    // Merged in half precision the strong directions alone are not the weights to rounding, all of them are.
+    const steep = [1, 0.1, 0.01].map((relative, at) => lowRank(2, relative, 30 + 10 * at));
+    const merged = plus(steep[0]!.map((value, i) => value + steep[1]![i]! + steep[2]![i]!));
+    expect(await look(rounded(merged), { from: rounded(base) })).toMatchObject({
+      rank: 6,
+      error: { is_rounding: true },
+    });
+  });
+
   it("finds a rank above the rounding of bfloat16, and states the error", async () => {
     const found = await look(rounded(plus(lowRank(8, 0.1))), { from: rounded(base), dtype: "bfloat16" });
     expect(found).toMatchObject({ rank: 8 });
@@ -89,9 +102,9 @@ function plus(change: Float32Array): Matrix {
 }
 
 /** Of `relative` times the magnitude of the base. */
-function lowRank(rank: number, relative: number): Float32Array {
-  const left = gaussians(ROWS * rank, 11);
-  const right = gaussians(rank * COLUMNS, 12);
+function lowRank(rank: number, relative: number, seed = 11): Float32Array {
+  const left = gaussians(ROWS * rank, seed);
+  const right = gaussians(rank * COLUMNS, seed + 1);
   return Float32Array.from({ length: ROWS * COLUMNS }, (_, i) => {
     const [row, column] = [Math.floor(i / COLUMNS), i % COLUMNS];
     let sum = 0;

@@ -178,7 +178,6 @@ function served(name: string): ServedModel {
       files: [],
       recognised: [],
       warnings: [],
-      source: { folder: "", graph: "", bytes: 0 },
     },
   };
 }

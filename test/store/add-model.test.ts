@@ -84,7 +84,8 @@ describe("adding a model", () => {
   });
 
   it("says what came with it and what it came from", async () => {
-    const { document } = await addModel(await newRepository(), LLAMA);
+    const repository = await newRepository();
+    const { document } = await addModel(repository, LLAMA);
     expect(document).toMatchObject({
       version: 1,
       family: "llama",
@@ -94,13 +95,14 @@ describe("adding a model", () => {
       contextLength: 256,
       beginToken: 1,
       warnings: [],
-      source: { folder: "llama", graph: "model.onnx" },
     });
     expect(document.endTokens.length).toBeGreaterThan(0);
     expect(document.files.map(({ name }) => name)).toEqual(
       expect.arrayContaining(["tokenizer.json", "tokenizer_config.json", "config.json"]),
     );
-    expect(document.source.bytes).toBeGreaterThan(600_000);
+    const { origin } = await repository.readModel("llama");
+    expect(origin).toMatchObject({ folder: "llama", graph: "model.onnx" });
+    expect(origin!.bytes).toBeGreaterThan(600_000);
     expect(document.recognised.join("\n")).toMatch(/rotary embedding: 16 elements per head, halves, base 10000/);
   });
 

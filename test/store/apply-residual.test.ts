@@ -67,7 +67,7 @@ describe("residuals applied", () => {
     for (const name of ["base", "hr", "research"]) await isReadable(repository, name);
     const after = await reportSharing(repository);
     expect(after.stored_bytes).toBeLessThan(before.stored_bytes * 0.95);
-    expect(after.logical_bytes - before.logical_bytes).toBeLessThan(40_000);
+    expect(after.logical_bytes).toBe(before.logical_bytes);
     expect(after.stored_bytes).toBe(
       after.logical_bytes - after.tiers.exact.saved_bytes - after.tiers.residual.saved_bytes,
     );

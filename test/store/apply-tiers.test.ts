@@ -30,6 +30,10 @@ const split = async (...names: string[]) => {
 const documentOf = async (name: string): Promise<ModelDocument> => (await repository.readModel(name)).document;
 const digestsOf = async (name: string) => (await documentOf(name)).chain.map(({ digest }) => digest);
 const merged = ({ chain }: ModelDocument) => chain.filter(({ replaces }) => replaces !== undefined);
+const reachableBytes = async () => {
+  const { bytes, garbage_bytes } = await checkIntegrity(repository);
+  return bytes - garbage_bytes;
+};
 const isSound = async () => expect((await checkIntegrity(repository)).problems).toEqual([]);
 
 describe("low rank", () => {
@@ -79,13 +83,18 @@ describe("low rank", () => {
 
   it("accounts for every byte, with and without the originals", async () => {
     await split("base", "mirror", "support", "legal");
+    const asSplit = await reportSharing(repository);
     for (const keepOriginals of [true, false]) {
       await applyTiers(repository, undefined, { ...LOW_RANK, keepOriginals });
       const { tiers, ...report } = await reportSharing(repository);
       const saved = tiers.exact.saved_bytes + tiers.lowrank.saved_bytes;
       expect(report.stored_bytes).toBe(report.logical_bytes - saved + report.kept_original_bytes);
+      expect(report.stored_bytes).toBe(await reachableBytes());
       expect(tiers.lowrank.blocks).toBe(2 * 2 * LAYERS);
       expect(report.kept_original_bytes > 0).toBe(keepOriginals);
+      const kept = report.per_model.map((model) => model.kept_original_bytes ?? 0);
+      expect(kept.reduce((sum, bytes) => sum + bytes, 0)).toBe(report.kept_original_bytes);
+      if (keepOriginals) expect(report.logical_bytes).toBe(asSplit.logical_bytes);
       await undoMerges(repository, undefined);
     }
   });

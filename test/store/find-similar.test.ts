@@ -129,7 +129,7 @@ describe("kept sketches", () => {
 async function familyRepository(): Promise<Repository> {
   const repository = await openRepository(await temporaryFolder(), { create: true });
   await putSmallModel(repository, "base", { layers: [{ norm, weight }] });
-  await putSmallModel(repository, "copy", { layers: [{ norm, weight }], note: "elsewhere" });
+  await putSmallModel(repository, "copy", { layers: [{ norm, weight }] });
   await putSmallModel(repository, "norms", { layers: [{ norm: bytes(16, 9), weight }] });
   await putSmallModel(repository, "near", { layers: [{ norm, weight: Buffer.from(near(50)) }] });
   const far = [3, 4].map((seed) => ({ norm: bytes(16, seed + 10), weight: bytes(4096, seed) }));

@@ -48,8 +48,7 @@ export async function storeParts(repository: Repository, model: SmallModel): Pro
     chain,
     files: [{ name: "tokenizer.json", digest: tokenizer.digest, bytes: tokenizer.size }],
     recognised: [],
-    warnings: [],
-    source: { folder: model.note ?? "somewhere", graph: "model.onnx", bytes: 1 },
+    warnings: model.note === undefined ? [] : [model.note],
   };
 }
 

@@ -57,7 +57,9 @@ describe("Repository", () => {
     expect(model.document).toEqual(document);
     const block = await fresh.readBlock(document.chain[1]!.digest);
     expect(block.parts[0]!.tensors.map(({ name }) => name)).toEqual(["norm", "weight"]);
-    expect(await fresh.listModels()).toEqual([{ name: "bot:v2", digest: put.digest, size: expect.any(Number) }]);
+    expect(await fresh.listModels()).toEqual([
+      { name: "bot:v2", digest: put.digest, size: expect.any(Number), origin: null },
+    ]);
   });
 
   it("lists every blob of a model once in its manifest, with true sizes", async () => {

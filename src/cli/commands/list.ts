@@ -1,6 +1,7 @@
 import type { Digest } from "../../blocks/block.ts";
 import { openRepository } from "../../store/open-repository.ts";
-import { reportSharing } from "../../store/sharing.ts";
+import { readModels } from "../../store/sharing.ts";
+import { countStorage } from "../../store/storage-accounts.ts";
 import { defineCommand } from "../command.ts";
 import { formatBytes } from "../output/format.ts";
 import { renderTable } from "../output/table.ts";
@@ -26,13 +27,13 @@ export const listCommand = defineCommand<object, ModelList>({
   examples: ["blockllm list", "blockllm list --json"],
   async run({ repositoryPath }) {
     const repository = await openRepository(repositoryPath);
-    const { per_model } = await reportSharing(repository);
-    const models = [];
-    for (const { name, digest, bytes, blocks } of per_model) {
-      const { document } = await repository.readModel(name);
-      const { family, exporter, precision, layers, opaque } = document;
-      models.push({ name, digest, family, exporter, precision, layers, blocks: blocks.length, opaque, bytes });
-    }
+    const stored = await readModels(repository);
+    const { logical } = await countStorage(repository, stored);
+    const models = stored.map(({ name, digest, document }) => {
+      const { family, exporter, precision, layers, opaque, chain } = document;
+      const bytes = logical.get(name)!;
+      return { name, digest, family, exporter, precision, layers, blocks: chain.length, opaque, bytes };
+    });
     return { models };
   },
   print({ models }) {

@@ -1,6 +1,7 @@
 import type { ModelDocument } from "../../store/model-document.ts";
+import type { Origin } from "../../store/origin.ts";
 import { openRepository } from "../../store/open-repository.ts";
-import { type BlockSharing, reportSharing } from "../../store/sharing.ts";
+import { type BlockSharing, type ModelSharing, sharingOf } from "../../store/sharing.ts";
 import { defineCommand } from "../command.ts";
 import { formatBytes, formatCount } from "../output/format.ts";
 import { printBlocks, printMerges } from "../output/sharing.ts";
@@ -28,7 +29,8 @@ interface Shown {
   files: ModelDocument["files"];
   recognised: string[];
   warnings: string[];
-  source: ModelDocument["source"];
+  /** null: the repository does not say, as after a copy through a registry. */
+  source: Origin | null;
 }
 
 export const showCommand = defineCommand<ShowOptions, Shown>({
@@ -39,8 +41,7 @@ export const showCommand = defineCommand<ShowOptions, Shown>({
   async run({ repositoryPath }, [name = ""]) {
     const repository = await openRepository(repositoryPath);
     const model = await repository.readModel(name);
-    const { per_model } = await reportSharing(repository);
-    const sharing = per_model.find((one) => one.name === model.name)!;
+    const [sharing] = (await sharingOf(repository, [model.name])) as [ModelSharing];
     const { document } = model;
     return {
       name: model.name,
@@ -60,7 +61,7 @@ export const showCommand = defineCommand<ShowOptions, Shown>({
       files: document.files,
       recognised: document.recognised,
       warnings: document.warnings,
-      source: document.source,
+      source: model.origin,
     };
   },
   print: (shown, { blocks }) =>
@@ -79,7 +80,7 @@ function printFacts(shown: Shown): string {
     ],
     ["context", shown.context_length === null ? "not said" : `${shown.context_length} tokens`],
     ["exporter", `${shown.exporter}, ${shown.precision}`],
-    ["from", `${shown.source.folder}, ${shown.source.graph}`],
+    ["from", shown.source === null ? "not said" : `${shown.source.folder}, ${shown.source.graph}`],
     ["size", `${formatBytes(shown.bytes)}, ${formatBytes(shown.unique_bytes)} its own`],
     ["blocks", shown.opaque ? "opaque: kept whole" : `${shown.blocks.length}, ${sharedBlocks} shared`],
     ...(merged === 0 ? [] : [["merged", `${formatCount(merged, "block")}: see --blocks`] satisfies [string, string]]),

@@ -2,7 +2,7 @@ import { basename } from "node:path";
 import { type AddModelOptions, addModel } from "../../store/add-model.ts";
 import { openRepository } from "../../store/open-repository.ts";
 import type { Repository } from "../../store/repository.ts";
-import { reportSharing, type SharingReport } from "../../store/sharing.ts";
+import { type ModelSharing, sharingOf } from "../../store/sharing.ts";
 import { BlockllmError } from "../../support/errors.ts";
 import { defineCommand } from "../command.ts";
 import type { CommandContext } from "../context.ts";
@@ -60,7 +60,12 @@ export const splitCommand = defineCommand<SplitOptions, Split>({
         refused.push({ path, code, message, hint: hint ?? null });
       }
     }
-    addSharing(models, await reportSharing(repository));
+    // With whom blocks are shared is known once all are in.
+    const sharing = await sharingOf(
+      repository,
+      models.map(({ name }) => name),
+    );
+    for (const model of models) model.blocks = sharing.find(({ name }) => name === model.name)!.blocks;
     return { models, refused };
   },
   print: printSplit,
@@ -100,8 +105,7 @@ async function splitOne(
     throw namePath(error, path);
   });
   // As of now: of two equal models in one command the first one brings the bytes and the second none.
-  const { per_model } = await reportSharing(repository);
-  const sharing = per_model.find((model) => model.name === name)!;
+  const [sharing] = (await sharingOf(repository, [name])) as [ModelSharing];
   const milliseconds = performance.now() - began;
   const there = formatPercent(1 - sharing.unique_bytes / Math.max(1, sharing.bytes));
   const blocks = document.opaque ? "kept whole" : formatCount(document.chain.length, "block");
@@ -127,9 +131,4 @@ function namePath(error: unknown, path: string): unknown {
   if (!(error instanceof BlockllmError) || error.exitCode !== 2 || error.message.includes(basename(path))) return error;
   const { code, message, hint } = error;
   return new BlockllmError(code, `${path}: ${message}`, { cause: error, ...(hint === undefined ? {} : { hint }) });
-}
-
-/** With whom blocks are shared is known once all are in. */
-function addSharing(models: SplitModel[], { per_model }: SharingReport): void {
-  for (const model of models) model.blocks = per_model.find(({ name }) => name === model.name)!.blocks;
 }

@@ -1,3 +1,4 @@
+import { linesFor } from "../../engine/evaluate/choose-models.ts";
 import { driftFromSplit, type MergedDrift } from "../../engine/evaluate/drift-from-split.ts";
 import { isWithin } from "../../engine/evaluate/drift.ts";
 import { ANSWER_TOKENS, type Asking, encodeLine } from "../../engine/evaluate/measured-model.ts";
@@ -132,10 +133,9 @@ async function chooseQuestions(
     return { questions: given.map((tokens) => ({ tokens, expected: null, limit: ANSWER_TOKENS })), text: null };
   }
   const text = await loadTextModel(repository, document);
-  const { lines } = await readCalibration(files);
-  const own = lines.filter(({ models }) => models?.includes(name) ?? true);
-  if (own.length === 0) throw new BlockllmError("usage", `--calibration: no line is for ${name}`);
-  return { questions: own.map((line) => encodeLine(line, { name, document, text })), text };
+  const { lines } = linesFor(await readCalibration(files), name);
+  if (lines.length === 0) throw new BlockllmError("usage", `--calibration: no line is for ${name}`);
+  return { questions: lines.map((line) => encodeLine(line, { name, document, text })), text };
 }
 
 function judgeDrift(

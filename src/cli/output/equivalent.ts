@@ -28,8 +28,13 @@ export function printEquivalent({ equivalent, tiers, applied }: Dedupe): string[
     "",
     summary,
     ...models.flatMap(describeLoss),
+    ...models.filter(({ repeated_prompts }) => repeated_prompts > 0).map(describeRepeated),
     ...left_out.map(({ model, reason }) => `${model} keeps its blocks: ${reason}`),
   ];
+}
+
+function describeRepeated({ model, repeated_prompts }: ModelDrift): string {
+  return `${model} was asked each question once: ${formatCount(repeated_prompts, "line")} repeat another`;
 }
 
 /** Only where chance does not explain it. */

@@ -2,6 +2,7 @@ const UNITS = ["B", "kB", "MB", "GB", "TB"] as const;
 
 /** Decimal units, three digits: 1234567 is "1.23 MB". */
 export function formatBytes(bytes: number): string {
+  if (bytes < 0) return `-${formatBytes(-bytes)}`;
   let value = bytes;
   let unit = 0;
   while (value >= 999.5 && unit < UNITS.length - 1) {

@@ -1,20 +1,26 @@
-import type { BlockSharing, ModelSharing, SharingReport, Tier } from "../../store/sharing.ts";
+import type { BlockSharing, ModelSharing, SharingReport } from "../../store/sharing.ts";
 import type { Divergence } from "../../store/sharing-pairs.ts";
 import { formatBytes, formatCount, formatNumber, formatPercent, shortDigest } from "./format.ts";
 import { renderTable } from "./table.ts";
 
 /** Models in the rows, layers in the columns: where two models' blocks are equal, they show the same letter. */
-export function printSharing(report: Omit<SharingReport, "pairs" | "tiers"> & { tiers: { exact: Tier } }): string {
+export function printSharing(report: Omit<SharingReport, "pairs" | "tiers">): string {
   if (report.models === 0) return "no models yet: `blockllm split <folder>` adds one";
-  const saved = report.logical_bytes - report.stored_bytes;
+  const { logical_bytes, stored_bytes, kept_original_bytes } = report;
+  const saved = logical_bytes - stored_bytes;
+  const distinct = new Set(report.per_model.flatMap(({ blocks }) => blocks.map(({ digest }) => digest)));
+  const share = formatPercent(Math.abs(saved) / Math.max(1, logical_bytes));
   return [
     printModels(report),
     "",
     printMap(report.per_model),
     "",
-    `${formatCount(report.models, "model")}, ${formatCount(report.blocks, "block")}, ${report.tiers.exact.blocks} of them shared`,
-    `${formatBytes(report.stored_bytes)} stored for ${formatBytes(report.logical_bytes)} of models: ` +
-      `${formatBytes(saved)} saved (${formatPercent(saved / Math.max(1, report.logical_bytes))}), ratio ${report.ratio.toFixed(2)}`,
+    `${formatCount(report.models, "model")}, ${formatCount(report.blocks, "block")}, ${report.blocks - distinct.size} of them shared`,
+    `${formatBytes(stored_bytes)} stored for ${formatBytes(logical_bytes)} of models: ` +
+      `${formatBytes(Math.abs(saved))} ${saved < 0 ? "more than apart" : "saved"} (${share}), ratio ${report.ratio.toFixed(2)}`,
+    ...(kept_original_bytes === 0
+      ? []
+      : [`${formatBytes(kept_original_bytes)} of it are there only so that merges can be undone`]),
   ].join("\n");
 }
 
@@ -53,32 +59,46 @@ export function printMerges(blocks: BlockSharing[]): string[] {
   return [table];
 }
 
+/** What is kept for an undo is nobody's share of what is run. */
 function printModels({ per_model, first_divergence }: Pick<SharingReport, "per_model" | "first_divergence">): string {
+  const nearest = nearestOf(first_divergence);
+  const isKept = per_model.some(({ kept_original_bytes }) => kept_original_bytes !== undefined);
   return renderTable(
     [
       { head: "model" },
       { head: "size", align: "right" },
       { head: "its own", align: "right" },
       { head: "shared", align: "right" },
+      ...(isKept ? [{ head: "to undo", align: "right" as const }] : []),
       { head: "blocks shared", align: "right" },
       { head: "parts from the nearest at" },
     ],
-    per_model.map(({ name, bytes, unique_bytes, blocks }) => [
+    per_model.map(({ name, bytes, unique_bytes, kept_original_bytes: kept = 0, blocks }) => [
       name,
       formatBytes(bytes),
-      formatBytes(unique_bytes),
-      formatPercent(Math.max(0, 1 - unique_bytes / Math.max(1, bytes))),
+      formatBytes(unique_bytes - kept),
+      formatPercent(Math.max(0, 1 - (unique_bytes - kept) / Math.max(1, bytes))),
+      ...(isKept ? [formatBytes(kept)] : []),
       `${blocks.filter(({ shared_with }) => shared_with.length > 0).length} of ${blocks.length}`,
-      describeParting(name, first_divergence),
+      describeParting(name, nearest.get(name)),
     ]),
   );
 }
 
-/** "base: attention 4": the model with which it has most bytes in common, and the first block in which they differ. */
-function describeParting(name: string, divergences: Divergence[]): string {
-  const own = divergences.filter(({ a, b }) => a === name || b === name);
-  if (own.length === 0) return "";
-  const { a, b, kind, layer } = own.reduce((best, each) => (each.shared_bytes > best.shared_bytes ? each : best));
+/** By model, the other one with which it has most bytes in common. */
+function nearestOf(divergences: Divergence[]): Map<string, Divergence> {
+  const nearest = new Map<string, Divergence>();
+  for (const each of divergences) {
+    for (const name of [each.a, each.b])
+      if (each.shared_bytes > (nearest.get(name)?.shared_bytes ?? -1)) nearest.set(name, each);
+  }
+  return nearest;
+}
+
+/** "base: attention 4": the nearest, and the first block in which they differ. */
+function describeParting(name: string, nearest: Divergence | undefined): string {
+  if (nearest === undefined) return "";
+  const { a, b, kind, layer } = nearest;
   return `${a === name ? b : a}: ${kind === null ? "nowhere" : layer === null ? kind : `${kind} ${layer}`}`;
 }
 

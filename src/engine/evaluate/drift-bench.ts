@@ -14,6 +14,8 @@ import { chainKey, firstChange, swapBlocks } from "./swapped-chain.ts";
 /** A model that may be changed: as split, and as it is now. */
 export interface TriedModel extends MeasuredModel {
   current: ModelDocument;
+  /** Lines of the calibration that ask what another one asks. */
+  repeated: number;
 }
 
 export type PromptPart = "choosing" | "heldOut";

@@ -58,6 +58,8 @@ export interface RefusedPair extends EquivalentPair {
 /** One model with all its merges together against itself as it was split. */
 export interface ModelDrift {
   model: string;
+  /** Lines of the calibration that ask it what another one asks: they were left out. */
+  repeated_prompts: number;
   merged_blocks: number;
   /** On the prompts that merges were chosen by: flatters. */
   choosing: Drift;

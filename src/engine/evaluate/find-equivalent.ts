@@ -53,8 +53,8 @@ export async function findEquivalent(
     const tried: TriedModel[] = [];
     for (const model of askable) {
       onProgress?.(`asking ${model.name}, model ${tried.length + 1} of ${askable.length}`);
-      const { lines, current } = model;
-      tried.push({ ...(await prepareModel(sessions, model, { lines, signal })), current });
+      const { lines, current, repeated } = model;
+      tried.push({ ...(await prepareModel(sessions, model, { lines, signal })), current, repeated });
     }
     const bench = new DriftBench(tried, sessions, signal);
     const { report, merges } = await search(repository, { models, bench }, options);
@@ -151,6 +151,7 @@ async function describeModels(bench: DriftBench, merges: readonly Merge[]): Prom
     const chain = swapBlocks(model.current.chain, merges);
     described.push({
       model: model.name,
+      repeated_prompts: model.repeated,
       merged_blocks: chain.filter((entry, at) => runsKey(entry) !== runsKey(model.document.chain[at]!)).length,
       choosing: await bench.drift(model, merges, { part: "choosing" }),
       held_out: await bench.drift(model, merges, { part: "heldOut" }),

@@ -208,6 +208,17 @@ describe("findEquivalent", () => {
     expect(nobody.report.left_out.map(({ model }) => model)).toEqual(["other", "support"]);
   });
 
+  it("merges a model no further that gave its originals up: the budget would begin anew", async () => {
+    const repository = await withAltered(permute3);
+    const { models, findings } = await find(repository);
+    const [changed] = await mergeModels(repository, models, { findings, keepOriginals: false });
+    const { report } = await find(repository);
+    expect(report.pairs).toEqual([]);
+    expect(report.left_out).toEqual([
+      { model: changed, reason: "originals of 1 merged blocks were not kept", without_originals: 1 },
+    ]);
+  });
+
   it("refuses lines for models that are not there and prompts that do not fit", async () => {
     const repository = await withAltered(permute3);
     const [line] = calibration.lines;

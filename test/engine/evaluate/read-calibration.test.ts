@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
+import { linesFor } from "../../../src/engine/evaluate/choose-models.ts";
 import { readCalibration } from "../../../src/engine/evaluate/read-calibration.ts";
 import { FIXTURES } from "../../blocks/split-fixtures.ts";
 
@@ -52,6 +53,26 @@ describe("readCalibration", () => {
     expect(other.digest).not.toBe(digest);
   });
 
+  it("asks a model each question once, with the first answer, and says how many lines repeat another", async () => {
+    const line = (question: object, more: object = {}) => JSON.stringify({ ...question, ...more });
+    const file = await written(
+      "repeated.jsonl",
+      [
+        line({ prompt: "x" }, { answer: "one" }),
+        line({ prompt: "y" }, { model: "other" }),
+        line({ messages: [{ role: "user", content: "x" }] }),
+        line({ prompt: "x" }, { answer: "two" }),
+        line({ prompt: "x" }, { model: "other" }),
+      ].join("\n"),
+    );
+    const calibration = await readCalibration([file]);
+    expect(linesFor(calibration, "one")).toEqual({ lines: [0, 2].map((at) => calibration.lines[at]), repeated: 1 });
+    expect(linesFor(calibration, "other")).toEqual({
+      lines: [0, 1, 2].map((at) => calibration.lines[at]),
+      repeated: 2,
+    });
+  });
+
   it("knows the same prompts by their digest, whatever the file is called", async () => {
     const [a, b] = [await written("a.jsonl", '{"prompt": "x"}'), await written("b.json", '[{"prompt": "x"}]')];
     expect((await readCalibration([a])).digest).toBe((await readCalibration([b])).digest);
@@ -77,8 +98,14 @@ describe("readCalibration", () => {
   it("refuses a file that is not there, is no text, or is too much", async () => {
     const latin = await written("latin.jsonl", Uint8Array.from([0x7b, 0xe4, 0x7d]));
     const many = await written("many.jsonl", '{"prompt": "a"}\n'.repeat(20_001));
-    for (const file of [{ path: join(folder, "nowhere.jsonl"), models: null }, latin, many]) {
-      await expect(readCalibration([file])).rejects.toMatchObject({ code: "usage" });
+    for (const [file, message] of [
+      [{ path: join(folder, "nowhere.jsonl"), models: null }, /no such file/],
+      [{ path: folder, models: null }, /it is a folder/],
+      [latin, /not valid/],
+      [many, /at most 20000/],
+    ] as const) {
+      const expected = { code: "usage", message: expect.stringMatching(message) };
+      await expect(readCalibration([file])).rejects.toMatchObject(expected);
     }
   });
 });

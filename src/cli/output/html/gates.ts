@@ -5,7 +5,7 @@ import { html, type Markup } from "./markup.ts";
 /** Limits that were asked for, and whether they were met; nothing where none was. */
 export function renderGates({ gate, ratio, equivalent }: Dedupe): Markup | null {
   if (gate === undefined) return null;
-  const { fail_under, max_kl, min_top1 } = gate;
+  const { fail_under, max_kl, min_top1, unmeasured = [] } = gate;
   const drifts = (equivalent?.models ?? []).map(({ held_out }) => held_out);
   const most = Math.max(0, ...drifts.flatMap(({ kl, kl_answers }) => [kl, kl_answers]));
   const least = Math.min(1, ...drifts.flatMap(({ top1, top1_answers }) => [top1, top1_answers]));
@@ -38,6 +38,16 @@ export function renderGates({ gate, ratio, equivalent }: Dedupe): Markup | null 
             value: formatNumber(least),
             limit: `at least ${min_top1}`,
             passed: least >= min_top1,
+          },
+        ]),
+    ...(unmeasured.length === 0
+      ? []
+      : [
+          {
+            what: "models merged without their originals: what that costs cannot be measured",
+            value: unmeasured.join(", "),
+            limit: "none",
+            passed: false,
           },
         ]),
   ];

@@ -16,20 +16,22 @@ export function renderModels(
     "size",
     "its own",
     "shared",
+    ...(kept_original_bytes > 0 ? ["kept to undo"] : []),
     "blocks shared",
     "could be a difference",
     "most alike",
     "first differs at",
   ];
   const names = per_model.map(({ name }) => name);
-  const rows = per_model.map(({ name, bytes, unique_bytes, blocks }, at) => {
+  const rows = per_model.map(({ name, bytes, unique_bytes, kept_original_bytes: kept = 0, blocks }, at) => {
     const shared = blocks.filter(({ shared_with }) => shared_with.length > 0).length;
     const possible = view.models[at]!.cells.filter(({ way }) => way.endsWith("-possible")).length;
     const nearest = findNearest(at, names, table);
     const numbers = [
       formatBytes(bytes),
-      formatBytes(unique_bytes),
-      formatPercent(Math.max(0, 1 - unique_bytes / Math.max(1, bytes))),
+      formatBytes(unique_bytes - kept),
+      formatPercent(Math.max(0, 1 - (unique_bytes - kept) / Math.max(1, bytes))),
+      ...(kept_original_bytes > 0 ? [formatBytes(kept)] : []),
       `${shared} of ${blocks.length}`,
       possible === 0 ? "" : possible,
     ];
@@ -40,8 +42,7 @@ export function renderModels(
       <td>${nearest === null ? "" : (nearest.like.divergence ?? "no block")}</td>
     </tr>`;
   });
-  const note = html`<p class="note">What is kept so that a merge can be undone counts as the model's own.</p>`;
-  return html`${kept_original_bytes > 0 && note} ${scrollingTable(heads, rows)}`;
+  return scrollingTable(heads, rows);
 }
 
 function findNearest(at: number, names: string[], table: LikenessTable): { name: string; like: Likeness } | null {

@@ -85,7 +85,7 @@ describe("what merging blocks that behave alike costs", () => {
     measured: 5,
     pairs: [],
     refused: [],
-    models: [{ model: "legal", merged_blocks: 2, choosing: drift, held_out: drift, accuracy }],
+    models: [{ model: "legal", repeated_prompts: 0, merged_blocks: 2, choosing: drift, held_out: drift, accuracy }],
     left_out: [{ model: "<alone>", reason: "it is marked exact only" }],
     tier: { blocks: 2, saved_bytes: 2e6 },
   };
