@@ -4,8 +4,9 @@
  *   npm run bench:decode -- [--measure one,shared] [--precision fp32|int8|int4] [--context 64] [--repeats 3] [--steps 32]
  *                           [--threads n] [--folder <where to write>] [--prepared <folder>] [--json]
  *
- * Each side runs in a process of its own, the two alternate, ratios are taken pair by pair. Whole models: one session
- * each, the same thread options, keys and values fed back, a batch of their sequences, one model after the other.
+ * Each side runs in a process of its own, with the allocator's settings that `blockllm` starts with; the two alternate, ratios
+ * are taken pair by pair. Whole models: one session each, the same thread options, keys and values fed back, a batch of their
+ * sequences, one model after the other.
  */
 import { availableParallelism, tmpdir } from "node:os";
 import { parseArgs } from "node:util";
@@ -14,7 +15,7 @@ import Table from "cli-table3";
 import type { StepProfile } from "./decode-profile.ts";
 import type { DecodeInput, DecodeResult } from "./decode-sides.ts";
 import { withEightTenants, type EightTenants, type PreparedModel } from "./eight-tenants.ts";
-import { machine, runAlone, showSpread, spreadOf, type Spread } from "./measure.ts";
+import { machine, runAlone, settingsOfTheCommand, showSpread, spreadOf, type Spread } from "./measure.ts";
 import { precisionNamed, type Precision } from "./model-linear.ts";
 
 const WARM_UP = 4;
@@ -98,9 +99,10 @@ function chosen(models: PreparedModel[]): Pick<DecodeInput, "folders" | "models"
 
 async function compare(input: DecodeInput): Promise<Comparison> {
   const pairs: { engine: DecodeResult; whole: DecodeResult }[] = [];
+  const settings = settingsOfTheCommand();
   for (let repeat = 0; repeat < Number(values.repeats); repeat++) {
-    const engine = await runAlone<DecodeResult>("decode-engine.ts", input);
-    const whole = await runAlone<DecodeResult>("decode-whole.ts", input);
+    const engine = await runAlone<DecodeResult>("decode-engine.ts", input, settings);
+    const whole = await runAlone<DecodeResult>("decode-whole.ts", input, settings);
     pairs.push({ engine, whole });
   }
   return {

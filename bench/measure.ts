@@ -20,6 +20,12 @@ export async function runAlone<Result>(
   return JSON.parse(output.trimEnd().split("\n").at(-1)!) as Result;
 }
 
+/** The environment in which bin/blockllm.js starts Node: the allocator's settings. */
+export function settingsOfTheCommand(): Record<string, string> {
+  const [firstLine] = readFileSync(new URL("../bin/blockllm.js", import.meta.url), "utf8").split("\n");
+  return Object.fromEntries(firstLine!.split(" ").flatMap((word) => (word.includes("=") ? [word.split("=")] : [])));
+}
+
 /** The input given by `runAlone`. */
 export function ownInput(): unknown {
   return JSON.parse(process.argv[2] ?? "{}");

@@ -7,7 +7,6 @@
  * Twice: with the allocator's settings that `blockllm` starts with (bin/blockllm.js), and without. Memory is PSS beyond what the
  * process took before its engine.
  */
-import { readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -17,7 +16,7 @@ import { applyTiers } from "../src/store/apply-tiers.ts";
 import { addModel } from "../src/store/add-model.ts";
 import { openRepository } from "../src/store/open-repository.ts";
 import { makeModels, type Tenant } from "./make-models.ts";
-import { machine, runAlone } from "./measure.ts";
+import { machine, runAlone, settingsOfTheCommand } from "./measure.ts";
 import type { GrowingResult, Held, MemoryInput, ShortResult } from "./memory-engine.ts";
 import { SMOLLM2_135M } from "./model-graph.ts";
 import { inWorkFolder } from "./work-folder.ts";
@@ -55,11 +54,6 @@ async function measure(input: MemoryInput, variables: Record<string, string>): P
   const budget = Math.ceil(growing.came.at(-1)!.counted * Number(values.share));
   const short = await runAlone<ShortResult>("memory-engine.ts", { ...input, budget }, variables);
   return { ...growing, short: { ...short, budget } };
-}
-
-function settingsOfTheCommand(): Record<string, string> {
-  const [firstLine] = readFileSync(new URL("../bin/blockllm.js", import.meta.url), "utf8").split("\n");
-  return Object.fromEntries(firstLine!.split(" ").flatMap((word) => (word.includes("=") ? [word.split("=")] : [])));
 }
 
 function print(asStarted: Column, plain: Column): void {
