@@ -11,6 +11,7 @@ import { requireMemory } from "./memory/require-memory.ts";
 import { unpackError, unpackEvent, type FromWorker, type ToWorker, type WorkerStart } from "./engine-messages.ts";
 import type { PrefixOwner } from "./kv/prefix-keys.ts";
 import type { EngineEvent, EngineRequest, ServedModel } from "./request.ts";
+import type { ModelDigests } from "./require-documents.ts";
 import type { EngineStats } from "./stats.ts";
 import { WaitingRoom } from "./waiting-room.ts";
 
@@ -129,18 +130,20 @@ export class EngineClient {
   /**
    * Serves other models from the repository as it now is, without a request being dropped: what both lists have in common
    * stays loaded, and requests of a model that is taken away or replaced run on with what they began with, for
-   * `graceSeconds` at most. Errors: as startEngine; then everything stays as it is.
+   * `graceSeconds` at most. In the turn of the event loop in which this resolves, `models` and what `submit` asks are the
+   * new ones. Errors: as startEngine, and model_changed where the repository has others than `documents` says; then
+   * everything stays as it is.
    */
   changeModels(
     models: string[] | "all",
-    { graceSeconds = DEFAULT_GRACE_SECONDS } = {},
+    { graceSeconds = DEFAULT_GRACE_SECONDS, documents }: { graceSeconds?: number; documents?: ModelDigests } = {},
   ): Promise<readonly ServedModel[]> {
     const refusal = this.#gone ?? this.#refusal;
     if (refusal) return Promise.reject(refusal);
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
       this.#changeWaiters.set(id, { resolve, reject });
-      this.#post({ type: "change", id, models, graceSeconds });
+      this.#post({ type: "change", id, models, graceSeconds, ...(documents && { documents }) });
     });
   }
 
@@ -204,8 +207,9 @@ export class EngineClient {
         this.#forgetWaiters.get(message.id)?.resolve(message.bytes);
         this.#forgetWaiters.delete(message.id);
         return;
-      case "changed":
+      case "prepared":
         this.#models = message.models;
+        this.#post({ type: "commit" });
         this.#changeWaiters.get(message.id)?.resolve(message.models);
         this.#changeWaiters.delete(message.id);
         return;

@@ -1,5 +1,6 @@
 import { BlockllmError, type ErrorCode } from "../support/errors.ts";
 import type { EngineConfig } from "./engine-config.ts";
+import type { ModelDigests } from "./require-documents.ts";
 import type { EngineEvent, EngineRequest, ServedModel } from "./request.ts";
 import type { PrefixOwner } from "./kv/prefix-keys.ts";
 import type { EngineStats } from "./stats.ts";
@@ -16,7 +17,9 @@ export type ToWorker =
   | { type: "cancel"; id: number }
   | { type: "stats"; id: number }
   | { type: "forget"; id: number; owner: PrefixOwner }
-  | { type: "change"; id: number; models: string[] | "all"; graceSeconds: number }
+  | { type: "change"; id: number; models: string[] | "all"; documents?: ModelDigests; graceSeconds: number }
+  /** Requests that follow are for the models that were `prepared`, those before are for the old ones. */
+  | { type: "commit" }
   | { type: "close" };
 
 export type FromWorker =
@@ -26,7 +29,7 @@ export type FromWorker =
   | { type: "events"; events: [id: number, event: PlainEvent][]; started: number[] }
   | { type: "stats"; id: number; stats: EngineStats }
   | { type: "forgot"; id: number; bytes: number }
-  | { type: "changed"; id: number; models: ServedModel[] }
+  | { type: "prepared"; id: number; models: ServedModel[] }
   | { type: "unchanged"; id: number; error: PlainError };
 
 /** Errors lose their class between threads. */

@@ -30,10 +30,7 @@ export interface EngineParts {
   clock?: Clock;
 }
 
-interface PendingChange extends NextModels {
-  graceSeconds: number;
-  resolve: () => void;
-}
+type PendingChange = NextModels & { graceSeconds: number; resolve: () => void };
 
 /** The loop: requests come in by `submit`, `step` moves all of them on, events go out by `report`. */
 export class Engine {
@@ -41,6 +38,7 @@ export class Engine {
   #models: readonly ScheduledModel[];
   #needs: Needs;
   #next: PendingChange | null = null;
+  #prepared: () => void = () => {};
   /** Key of a model that is not served any more → when its last sequences are cancelled, ms since 1970. */
   readonly #retiring = new Map<string, number>();
   readonly #clock: Clock;
@@ -89,13 +87,21 @@ export class Engine {
     }
   }
 
+  /** Before `adopt`: loads what running sequences will need of other models, if there is room for that. */
+  async prepare({ needs }: NextModels): Promise<void> {
+    this.#residency.prepare(needs);
+    if (!this.#residency.isPreparing) return;
+    this.#wake();
+    await new Promise<void>((resolve) => (this.#prepared = resolve));
+  }
+
   /**
-   * Serves other models from a step on, when what running sequences will need is loaded, if there is room for that.
+   * Serves other models from the next step on: requests that come from now on, before that step too, are for them.
    * Sequences of models that are not served any more end as they began, or are cancelled after `graceSeconds`.
    */
   async adopt(next: NextModels, graceSeconds: number): Promise<void> {
     if (this.#next) throw new Error("The models are being changed already");
-    this.#residency.prepare(next.needs);
+    this.#models = next.models;
     await new Promise<void>((resolve) => {
       this.#next = { ...next, graceSeconds, resolve };
       this.#wake();
@@ -202,14 +208,15 @@ export class Engine {
     await this.#parts.executor.close();
   }
 
-  /** Between steps: what was to be loaded ahead is there, or did not fit. */
+  /** Between steps. */
   async #changeModels(now: number): Promise<void> {
-    if (this.#next && !this.#residency.isPreparing) {
+    // What was to be loaded ahead is there, or did not fit.
+    if (!this.#residency.isPreparing) this.#prepared();
+    if (this.#next) {
       const { models, needs, stretches, commit, graceSeconds, resolve } = this.#next;
       this.#next = null;
       await commit();
       for (const sequence of this.#sequences.values()) sequence.replan(stretches.get(sequence.model.key) ?? []);
-      this.#models = models;
       this.#needs = needs;
       const served = new Set(models.map(({ key }) => key));
       for (const key of served) this.#retiring.delete(key);

@@ -6,6 +6,7 @@ import type { EngineConfig } from "./engine-config.ts";
 import { packError, packEvent, type FromWorker, type ToWorker } from "./engine-messages.ts";
 import { Engine, type EngineParts } from "./engine.ts";
 import type { LoadedModels } from "./load-models.ts";
+import { requireDocuments } from "./require-documents.ts";
 
 /** The worker's end of an EngineClient: loads, says `ready`, runs until told to close; says `failed` where it cannot. */
 export async function serveInThread(config: EngineConfig, load: () => Promise<LoadedModels>): Promise<void> {
@@ -39,11 +40,13 @@ function handle(engine: Engine, changes: ModelChanges, message: ToWorker): void 
     case "cancel":
       return engine.cancel(message.id);
     case "stats":
-      return post({ type: "stats", id: message.id, stats: engine.stats() });
+      return void changes.adopted.then(() => post({ type: "stats", id: message.id, stats: engine.stats() }));
     case "forget":
       return post({ type: "forgot", id: message.id, bytes: engine.forgetPrefixes(message.owner) });
     case "change":
       return changes.add(message);
+    case "commit":
+      return changes.commit();
     case "close":
       return engine.stop();
   }
@@ -54,6 +57,9 @@ class ModelChanges {
   readonly #engine: Engine;
   readonly #loaded: LoadedModels;
   #last: Promise<void> = Promise.resolve();
+  #commit: () => void = () => {};
+  /** Until then the engine's figures are those of models that are not served any more. */
+  adopted: Promise<void> = Promise.resolve();
 
   constructor(engine: Engine, loaded: LoadedModels) {
     this.#engine = engine;
@@ -64,13 +70,25 @@ class ModelChanges {
     this.#last = this.#last.then(async () => this.#change(asked));
   }
 
-  async #change({ id, models, graceSeconds }: ToWorker & { type: "change" }): Promise<void> {
+  /** Before the next message is handled: a request in it is for the new models. */
+  commit(): void {
+    this.#commit();
+  }
+
+  async #change({ id, models, documents, graceSeconds }: ToWorker & { type: "change" }): Promise<void> {
     try {
       if (!this.#loaded.change)
         throw new BlockllmError("usage", "these models cannot be changed while they are served");
       const next = await this.#loaded.change(models, () => this.#engine.liveModels());
-      await this.#engine.adopt(next, graceSeconds);
-      post({ type: "changed", id, models: next.models });
+      if (documents) requireDocuments(next.models, documents);
+      await this.#engine.prepare(next);
+      await new Promise<void>((resolve, reject) => {
+        this.#commit = () => {
+          this.adopted = this.#engine.adopt(next, graceSeconds);
+          this.adopted.then(resolve, reject);
+        };
+        post({ type: "prepared", id, models: next.models });
+      });
     } catch (error) {
       post({ type: "unchanged", id, error: packError(asKnown(error)) });
     }

@@ -60,8 +60,12 @@ async function changingEngine(
     },
     steps,
     change: async (wanted, graceSeconds = 30) => {
-      const changed = engine.adopt(await loaded.change!(wanted, () => engine.liveModels()), graceSeconds);
-      await Promise.all([changed, steps(40)]);
+      const next = await loaded.change!(wanted, () => engine.liveModels());
+      const changing = async (): Promise<void> => {
+        await engine.prepare(next);
+        await engine.adopt(next, graceSeconds);
+      };
+      await Promise.all([changing(), steps(40)]);
     },
     finish: async () => {
       while (!engine.isIdle) await steps(1);

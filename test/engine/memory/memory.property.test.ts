@@ -140,15 +140,17 @@ test("whatever comes, changes and leaves: memory is never exceeded or lost, ever
           const stretches = new Map(Array.from(models.values(), (one) => [one.key, one.stretches]));
           const commit = async (): Promise<void> => {
             executor.needs = needs;
-            served = wanted;
             return Promise.resolve();
           };
           state.changing = true;
-          const changed = engine.adopt(
-            { models: wanted.map((one) => models.get(one)!), needs, commit, stretches },
-            1e6,
-          );
-          void changed.then(() => (state.changing = false));
+          const change = { models: wanted.map((one) => models.get(one)!), needs, commit, stretches };
+          const changing = async (): Promise<void> => {
+            await engine.prepare(change);
+            served = wanted;
+            await engine.adopt(change, 1e6);
+            state.changing = false;
+          };
+          void changing();
         }
         for (let waited = 0; waited < wait; waited++) await step();
       }
