@@ -38,11 +38,16 @@ async function askWithLastWord(name: string): Promise<EngineEvent | undefined> {
 
 test("a request is for the model that was served when it was made, also while that is being replaced", async () => {
   const ends: Promise<EngineEvent | undefined>[] = [];
+  let open = 0;
+  const ask = (name: string): void => {
+    open++;
+    ends.push(askWithLastWord(name).finally(() => open--));
+  };
   for (const vocab of [64, 96, 48]) {
     await replace("m", vocab);
     const changing = engine.changeModels("all");
     for (;;) {
-      ends.push(askWithLastWord("m"), askWithLastWord("other"));
+      if (open < 50) ["m", "other"].forEach(ask);
       if ((await Promise.race([changing, pause(1)])) !== undefined) break;
     }
     expect(engine.models.map(({ vocabSize }) => vocabSize)).toContain(vocab);
