@@ -6,8 +6,10 @@ import { BlockllmError } from "../support/errors.ts";
  */
 const DISCARDED = 4;
 
-/** A request's body as text. @throws `request_too_large` for more than `limit` bytes */
+/** A request's body as text. @throws `request_too_large` for more than `limit` bytes, `request_invalid` for a packed one */
 export async function readBody(request: Request, limit: number): Promise<string> {
+  const encoding = request.headers.get("content-encoding") ?? "identity";
+  if (encoding !== "identity") throw packed(encoding);
   const announced = Number(request.headers.get("content-length") ?? 0);
   if (announced > limit * DISCARDED) throw tooLarge(`${announced}`, limit);
   const chunks: Uint8Array[] = [];
@@ -21,6 +23,16 @@ export async function readBody(request: Request, limit: number): Promise<string>
   }
   if (length > limit) throw tooLarge(announced > 0 ? `${announced}` : `more than ${limit}`, limit);
   return new TextDecoder().decode(Buffer.concat(chunks));
+}
+
+function packed(encoding: string): BlockllmError {
+  return new BlockllmError(
+    "request_invalid",
+    `the request body has content-encoding ${encoding}, which is not unpacked`,
+    {
+      hint: "Send the body as it is, without that header.",
+    },
+  );
 }
 
 function tooLarge(bytes: string, limit: number): BlockllmError {

@@ -39,3 +39,11 @@ test("one without an end is not, nor one that announces much too much", async ()
   await expect(readBody(huge.request, 1000)).rejects.toMatchObject({ code: "request_too_large" });
   expect(huge.read.pieces).toBe(0);
 });
+
+test("a packed one is refused as such, not as broken JSON", async () => {
+  await expect(readBody(sent(1, { "content-encoding": "gzip" }).request, 1000)).rejects.toMatchObject({
+    code: "request_invalid",
+    message: expect.stringContaining("gzip"),
+  });
+  expect(await readBody(sent(1, { "content-encoding": "identity" }).request, 1000)).toHaveLength(100);
+});
