@@ -35,6 +35,8 @@ describe("wrong usage", () => {
     ["half a command", ["tenant"], "usage"],
     ["an argument too many", ["list", "support"], "usage"],
     ["a size that is none", ["plan", "--memory", "lots"], "usage"],
+    ["a repository without a name", ["--repo", "", "list"], "usage"],
+    ["keys that are not there", ["bench", "--url", "http://127.0.0.1:1", "--keys", "nowhere"], "usage"],
     ["a repository that is not there", ["list"], "repository_not_found"],
   ])("%s exits with 2", async (_what, command, code) => {
     expect(await runError(makeWorkplace(), ...command)).toMatchObject({ exit: 2, code });
