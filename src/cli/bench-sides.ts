@@ -1,4 +1,3 @@
-import { readFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { openRepository } from "../store/open-repository.ts";
 import { BlockllmError } from "../support/errors.ts";
@@ -8,6 +7,7 @@ import { findPeer, isPeerName, PEER_PACKAGES, type PeerName } from "../traffic/p
 import { type ModelFolders, modelFolders } from "../traffic/per-model/model-folders.ts";
 import { engineOptions, type Scenario } from "../traffic/scenario.ts";
 import type { CommandContext } from "./context.ts";
+import { readGivenFile } from "./read-given-file.ts";
 
 export interface SideOptions {
   url?: string;
@@ -129,6 +129,7 @@ function checkAddress(text: string): void {
 }
 
 async function readKeys(file: string): Promise<string[]> {
-  const lines = (await readFile(file, "utf8")).split("\n").map((line) => line.trim());
+  const text = await readGivenFile(file, { what: `--keys ${file}`, hint: "the file holds one API key per line" });
+  const lines = text.split("\n").map((line) => line.trim());
   return lines.filter((line) => line !== "");
 }

@@ -1,4 +1,5 @@
 import { readEnvironment } from "../support/env.ts";
+import { BlockllmError } from "../support/errors.ts";
 import { createProgress, type Progress } from "./output/spinner.ts";
 
 /** What every command gets: where the repository is, how to speak, when to stop. */
@@ -21,8 +22,14 @@ export interface GlobalOptions {
   color?: boolean;
 }
 
+/** Throws `usage` for an empty --repo: what a shell makes of a variable that is not set would be the folder one is in. */
 export function createContext(options: GlobalOptions, signal: AbortSignal): CommandContext {
   const environment = readEnvironment();
+  if (options.repo === "") {
+    throw new BlockllmError("usage", "--repo is empty; it must name a folder", {
+      hint: `leave it out for ${environment.repository}`,
+    });
+  }
   const color = options.color !== false && !environment.noColor && process.stderr.isTTY === true;
   const quiet = options.quiet === true;
   const interactive = process.stderr.isTTY === true && !environment.continuousIntegration;

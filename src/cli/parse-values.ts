@@ -46,6 +46,27 @@ export function commaSeparated(text: string): string[] {
     .filter((part) => part !== "");
 }
 
+/** Names with commas between them, at least one: a variable that is not set must not mean none. */
+export function nameList(name: string): (text: string) => string[] {
+  return (text) => {
+    const names = commaSeparated(text);
+    if (names.length > 0) return names;
+    throw wrongValue(name, text, "names with commas between them");
+  };
+}
+
+/** As browsers send it (https://datatracker.ietf.org/doc/html/rfc6454#section-6.1); with a path it would match none. */
+const ORIGIN = /^(\*|null|[a-z][a-z\d+.-]*:\/\/[^/?#\s]+)$/;
+
+/** Web origins with commas between them, or `*`. */
+export function originList(name: string): (text: string) => string[] {
+  return (text) => {
+    const origins = commaSeparated(text);
+    if (origins.length > 0 && origins.every((each) => ORIGIN.test(each))) return origins;
+    throw wrongValue(name, text, "origins like https://page.example or http://localhost:5173, or *");
+  };
+}
+
 const BYTE_UNITS: Record<string, number> = {
   b: 1,
   kb: 1e3,

@@ -1,8 +1,8 @@
-import { readFile } from "node:fs/promises";
 import { z } from "zod";
 import { BlockllmError } from "../support/errors.ts";
 import { reasonOf } from "../support/reason.ts";
 import { encodeChat, encodePrompt, type TextModel } from "../text/text-model.ts";
+import { readGivenFile } from "./read-given-file.ts";
 
 /** The three ways to give a prompt; exactly one of them. */
 export interface PromptOptions {
@@ -32,11 +32,9 @@ export async function encodeChosenPrompt(options: PromptOptions, text: TextModel
 const MESSAGES = z.array(z.object({ role: z.string(), content: z.string() })).min(1);
 
 async function readMessages(file: string): Promise<z.infer<typeof MESSAGES>> {
-  const text = await readFile(file, "utf8");
-  return understand(MESSAGES, () => JSON.parse(text), {
-    what: `--messages ${file}`,
-    hint: 'the file holds JSON like [{"role": "user", "content": "..."}]',
-  });
+  const said = { what: `--messages ${file}`, hint: 'the file holds JSON like [{"role": "user", "content": "..."}]' };
+  const text = await readGivenFile(file, said);
+  return understand(MESSAGES, () => JSON.parse(text), said);
 }
 
 const PROMPTS = z
@@ -45,13 +43,14 @@ const PROMPTS = z
 
 /** A JSON array, or a line of JSON each: strings, or objects with a `prompt`. */
 export async function readPromptFile(file: string): Promise<string[]> {
-  const text = (await readFile(file, "utf8")).trim();
-  const lines = () => text.split("\n").filter((line) => line.trim() !== "");
-  const parse = () => (text.startsWith("[") ? JSON.parse(text) : lines().map((line) => JSON.parse(line)));
-  return understand(PROMPTS, parse, {
+  const said = {
     what: `--prompts ${file}`,
     hint: 'the file holds a JSON array or JSON lines, of strings or of objects like {"prompt": "..."}',
-  });
+  };
+  const text = (await readGivenFile(file, said)).trim();
+  const lines = () => text.split("\n").filter((line) => line.trim() !== "");
+  const parse = () => (text.startsWith("[") ? JSON.parse(text) : lines().map((line) => JSON.parse(line)));
+  return understand(PROMPTS, parse, said);
 }
 
 function understand<Value>(

@@ -81,7 +81,7 @@ function tooSmall(
 ): BlockllmError {
   if (kvMemoryBytes < pageBytes) {
     const message = `one page of ${name} takes ${pageBytes} bytes of KV memory, the limit is ${kvMemoryBytes}`;
-    return new BlockllmError("memory_exceeded", message, { hint: "start with a higher --kv-memory" });
+    return new BlockllmError("memory_exceeded", message, { hint: "start with a higher --memory or --kv-memory" });
   }
   const needed = weightBytes + pageBytes;
   return new BlockllmError(

@@ -1,4 +1,4 @@
-import { openSync, closeSync, fstatSync, readSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readSync, statSync } from "node:fs";
 
 import { BlockllmError } from "../support/errors.ts";
 import { LIMITS } from "./limits.ts";
@@ -8,8 +8,9 @@ import { tensorBytes } from "./tensor-data.ts";
 
 /**
  * The tensors of an `.onnx_adapter` file (ONNX Runtime's LoRA format: a FlatBuffer with identifier "TORT", schema
- * onnxruntime/lora/adapter_format/adapter_schema.fbs). Their bytes stay in the file. Throws `model_invalid` for
- * anything else, and `model_too_large` beyond protobuf's size, which graphs with these inputs have too.
+ * onnxruntime/lora/adapter_format/adapter_schema.fbs). Their bytes stay in the file. Throws
+ * `model_not_found` where there is no file, `model_invalid` for anything else, and `model_too_large` beyond protobuf's
+ * size, which graphs with these inputs have too.
  */
 export function readAdapter(path: string): TensorInfo[] {
   const bytes = readWhole(path);
@@ -60,6 +61,11 @@ function parameterAt(buffer: FlatBuffer, table: number, path: string): TensorInf
 }
 
 function readWhole(path: string): Buffer {
+  if (statSync(path, { throwIfNoEntry: false })?.isFile() !== true) {
+    throw new BlockllmError("model_not_found", `there is no adapter file ${path}`, {
+      hint: "give the path of an .onnx_adapter file",
+    });
+  }
   const descriptor = openSync(path, "r");
   try {
     const { size } = fstatSync(descriptor);

@@ -35,6 +35,6 @@ function invalid(text: string, part: string, value: string, limit: number): Bloc
   return new BlockllmError(
     "name_invalid",
     `${JSON.stringify(text)} is no model name: its ${part} ${JSON.stringify(value)} must be 1 to ${limit} letters, digits and . _ - between them`,
-    { hint: "names look like support-bot, support-bot:v2 or team/support-bot; give one with --as" },
+    { hint: "names look like support-bot, support-bot:v2 or team/support-bot; give one with --name" },
   );
 }

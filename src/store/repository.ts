@@ -353,6 +353,6 @@ function notFound(name: string, root: string, entries: ModelEntry[]): BlockllmEr
 
 function nameTaken(name: string): BlockllmError {
   return new BlockllmError("name_taken", `another model is called ${name}`, {
-    hint: `give this one another name with --as, or remove the other with \`blockllm rm ${name}\``,
+    hint: "give this one another name with --name or another tag with --as, or take this one over with --replace",
   });
 }

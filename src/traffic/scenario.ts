@@ -1,9 +1,8 @@
-import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { z } from "zod";
 import type { EngineKnobs } from "../engine/engine-client.ts";
 import { BlockllmError } from "../support/errors.ts";
-import { reasonOf } from "../support/reason.ts";
+import { reasonOf, wrongPathReason } from "../support/reason.ts";
 import { BUILT_IN_SCENARIOS } from "./built-in-scenarios.ts";
 import type { LengthDistribution } from "./lengths.ts";
 
@@ -103,17 +102,25 @@ export type Scenario = z.output<typeof scenarioSchema>;
 export async function readScenario(nameOrPath: string): Promise<Scenario> {
   const known = BUILT_IN_SCENARIOS[nameOrPath];
   if (known !== undefined) return parseScenario({ name: nameOrPath, ...known }, nameOrPath);
-  if (!existsSync(nameOrPath)) {
-    throw new BlockllmError("scenario_invalid", `there is no scenario ${nameOrPath}`, {
-      hint: `a JSON file, or one of ${Object.keys(BUILT_IN_SCENARIOS).join(", ")}`,
-    });
-  }
-  const text = await readFile(nameOrPath, "utf8");
+  const text = await readScenarioFile(nameOrPath);
   try {
     return parseScenario(JSON.parse(text), nameOrPath);
   } catch (error) {
     if (error instanceof BlockllmError) throw error;
     throw new BlockllmError("scenario_invalid", `${nameOrPath} is not JSON: ${reasonOf(error)}`);
+  }
+}
+
+async function readScenarioFile(path: string): Promise<string> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (cause) {
+    const reason = wrongPathReason(cause);
+    if (reason === null) throw cause;
+    throw new BlockllmError("scenario_invalid", `no scenario ${path}: ${reason}`, {
+      hint: `a JSON file, or one of ${Object.keys(BUILT_IN_SCENARIOS).join(", ")}`,
+      cause,
+    });
   }
 }
 

@@ -3,7 +3,9 @@ import {
   byteCount,
   commaSeparated,
   duration,
+  nameList,
   oneOf,
+  originList,
   realNumber,
   tokenIds,
   wholeNumber,
@@ -32,6 +34,18 @@ describe("option values", () => {
     expect(() => tokenIds("--tokens")("1,,2")).toThrow(/commas between/);
     expect(() => tokenIds("--tokens")("-1")).toThrow(/commas between/);
     expect(commaSeparated("support, legal,")).toEqual(["support", "legal"]);
+  });
+
+  it("takes no list of nothing, as a variable gives that is not set", () => {
+    expect(nameList("--models")("support, legal,")).toEqual(["support", "legal"]);
+    expect(() => nameList("--models")("")).toThrow('--models is ""; it must be names with commas between them');
+  });
+
+  it("takes origins as browsers send them", () => {
+    const said = ["https://page.example", "http://localhost:5173", "chrome-extension://abc", "null", "*"];
+    expect(originList("--cors")(said.join())).toEqual(said);
+    for (const wrong of ["", "page.example", "https://page.example/", "https://page.example/app"])
+      expect(() => originList("--cors")(wrong), wrong).toThrow(/it must be origins/);
   });
 
   it.each([

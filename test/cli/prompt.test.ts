@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { encodeChosenPrompt, readPromptFile } from "../../src/cli/prompt.ts";
+import type { TextModel } from "../../src/text/text-model.ts";
 
 let folder = "";
 beforeAll(() => (folder = mkdtempSync(join(tmpdir(), "blockllm-prompt-"))));
@@ -27,6 +28,20 @@ describe("a prompt file", () => {
   it.each(["", "[]", "owner", '{"question": "a"}', "[1]"])("may not be %j", async (content) => {
     await expect(readPromptFile(file(content))).rejects.toMatchObject({ code: "usage", hint: /prompt/ });
   });
+});
+
+it.each([
+  ["is not there", "nowhere.json", /^--(messages|prompts) .*nowhere.json: there is no such file$/],
+  ["is a folder", "", /^--(messages|prompts) .*: it is a folder$/],
+])("a file that %s is called so", async (_what, name, message) => {
+  const path = join(folder, name);
+  const refusal = {
+    code: "usage",
+    message: expect.stringMatching(message),
+    hint: expect.stringContaining("the file holds"),
+  };
+  await expect(readPromptFile(path)).rejects.toMatchObject(refusal);
+  await expect(encodeChosenPrompt({ messages: path }, {} as TextModel)).rejects.toMatchObject(refusal);
 });
 
 describe("the prompt of a command", () => {

@@ -35,6 +35,13 @@ describe("wrong usage", () => {
     ["half a command", ["tenant"], "usage"],
     ["an argument too many", ["list", "support"], "usage"],
     ["a size that is none", ["plan", "--memory", "lots"], "usage"],
+    ["models without a name", ["serve", "--models", ""], "usage"],
+    ["a tenant with a name that none can have", ["tenant", "add", "a b"], "usage"],
+    ["a folder in place of tenants", ["tenant", "add", "acme", "--tenants", "."], "usage"],
+    ["tenants in a folder that is not there", ["tenant", "add", "acme", "--tenants", "nowhere/t.json"], "usage"],
+    ["a folder in place of a scenario", ["bench", "--scenario", "."], "scenario_invalid"],
+    ["a repository without a name", ["--repo", "", "list"], "usage"],
+    ["keys that are not there", ["bench", "--url", "http://127.0.0.1:1", "--keys", "nowhere"], "usage"],
     ["a repository that is not there", ["list"], "repository_not_found"],
   ])("%s exits with 2", async (_what, command, code) => {
     expect(await runError(makeWorkplace(), ...command)).toMatchObject({ exit: 2, code });

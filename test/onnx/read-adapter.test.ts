@@ -37,6 +37,10 @@ describe("an .onnx_adapter file that ONNX Runtime's Python wrote", () => {
   });
 });
 
+it.each(["nowhere.onnx_adapter", ""])("an adapter file that is not there is called so (%j)", (name) => {
+  expect(() => readAdapter(join(scratch, name))).toThrow(expect.objectContaining({ code: "model_not_found" }));
+});
+
 describe("a damaged .onnx_adapter file", () => {
   const bytes = readFileSync(file);
   const read = (damaged: Uint8Array): unknown => {

@@ -8,7 +8,7 @@ import { defineCommand } from "../command.ts";
 import { prepareSides, type SideOptions } from "../bench-sides.ts";
 import { printBench } from "../output/bench.ts";
 import { renderBenchPage } from "../output/html/bench-page.ts";
-import { commaSeparated, duration, realNumber, wholeNumber } from "../parse-values.ts";
+import { duration, nameList, realNumber, wholeNumber } from "../parse-values.ts";
 import { checkReportPath, writeReport } from "../write-report.ts";
 
 interface BenchOptions extends SideOptions {
@@ -45,7 +45,7 @@ export const benchCommand = defineCommand<BenchOptions, Bench>({
     {
       flags: "--models <names>",
       help: "models to ask, with commas between them (default: all)",
-      parse: commaSeparated,
+      parse: nameList("--models"),
     },
     {
       flags: "--originals <folder>",

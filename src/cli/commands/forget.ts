@@ -38,7 +38,10 @@ export const forgetCommand = defineCommand<ForgetOptions, Forgotten>({
 async function ask(address: string, request: RequestInit): Promise<Response> {
   const answer = await fetch(address, request).catch((cause: unknown) => {
     const reason = cause instanceof TypeError && cause.cause !== undefined ? reasonOf(cause.cause) : reasonOf(cause);
-    throw new BlockllmError("usage", `no server answers at ${address}: ${reason}`, { hint: "give its --url", cause });
+    throw new BlockllmError("server_unreachable", `no server answers at ${address}: ${reason}`, {
+      hint: "give its --url",
+      cause,
+    });
   });
   if (answer.ok) return answer;
   const hint = "set BLOCKLLM_API_KEY to the key of an operator: blockllm tenant add <name> --operator";

@@ -13,7 +13,7 @@ import { openRepository } from "../../store/open-repository.ts";
 import { defineCommand } from "../command.ts";
 import { formatBytes, formatCount, formatPercent } from "../output/format.ts";
 import { renderFacts, renderTable } from "../output/table.ts";
-import { byteCount, commaSeparated } from "../parse-values.ts";
+import { byteCount, nameList } from "../parse-values.ts";
 import {
   deviceFacts,
   type DevicePlanReport,
@@ -61,7 +61,7 @@ export const planCommand = defineCommand<PlanOptions, PlanReport>({
     {
       flags: "--models <names>",
       help: "models to serve, with commas between them (default: all)",
-      parse: commaSeparated,
+      parse: nameList("--models"),
     },
     {
       flags: "--memory <size>",

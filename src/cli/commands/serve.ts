@@ -20,7 +20,7 @@ import { type Reloadable, reloadOnHangup, startReloading } from "../reload.ts";
 import { changeModels } from "../serve-models.ts";
 import { describeTenants, loadTenants, requireKeysBeyondLoopback } from "../serve-tenants.ts";
 import { type FileWatch, watchFiles } from "../watch-files.ts";
-import { byteCount, commaSeparated, oneOf, wholeNumber } from "../parse-values.ts";
+import { byteCount, nameList, oneOf, originList, wholeNumber } from "../parse-values.ts";
 
 interface ServeOptions {
   models?: string[];
@@ -53,7 +53,7 @@ export const serveCommand = defineCommand<ServeOptions, void>({
     {
       flags: "--models <names>",
       help: "models to serve, with commas between them (default: all)",
-      parse: commaSeparated,
+      parse: nameList("--models"),
     },
     {
       flags: "--tenants <file>",
@@ -64,7 +64,7 @@ export const serveCommand = defineCommand<ServeOptions, void>({
     {
       flags: "--cors <origins>",
       help: "web pages that may use it, with commas between their origins; *: all (default: none)",
-      parse: commaSeparated,
+      parse: originList("--cors"),
     },
     {
       flags: "--port <number>",

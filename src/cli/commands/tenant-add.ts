@@ -1,10 +1,16 @@
 import { DEFAULT_POLICY } from "../../engine/request.ts";
 import { PRIORITIES, type Priority } from "../../engine/schedule/priority.ts";
 import { hashApiKey, newApiKey } from "../../server/tenants/api-key.ts";
-import { LEAST_WEIGHT, MOST_WEIGHT, updateTenants } from "../../server/tenants/tenants-file.ts";
+import {
+  LEAST_WEIGHT,
+  MOST_WEIGHT,
+  TENANT_NAME,
+  TENANT_NAME_RULE,
+  updateTenants,
+} from "../../server/tenants/tenants-file.ts";
 import { BlockllmError } from "../../support/errors.ts";
 import { defineCommand } from "../command.ts";
-import { commaSeparated, oneOf, realNumber, wholeNumber } from "../parse-values.ts";
+import { nameList, oneOf, realNumber, wholeNumber } from "../parse-values.ts";
 import { RELOAD_ADVICE, TENANTS_OPTION, tenantsFile, type TenantsOption } from "../tenants-option.ts";
 
 interface AddOptions extends TenantsOption {
@@ -34,10 +40,10 @@ export const tenantAddCommand = defineCommand<AddOptions, AddedTenant>({
     {
       flags: "--models <names>",
       help: "models it may use, with commas between them (default: all)",
-      parse: commaSeparated,
+      parse: nameList("--models"),
     },
     { flags: "--group <name>", help: "tenants of one group find each other's prompts cached (default: only its own)" },
-    { flags: "--operator", help: "its key also opens /metrics" },
+    { flags: "--operator", help: "its key also opens /metrics and /admin" },
     {
       flags: "--priority <class>",
       help: `${PRIORITIES.join(", ")}: a better class goes first (default: ${DEFAULT_POLICY.priority})`,
@@ -74,6 +80,8 @@ export const tenantAddCommand = defineCommand<AddOptions, AddedTenant>({
     "blockllm serve --tenants tenants.json --host 0.0.0.0",
   ],
   async run(_context, [name = ""], options) {
+    requireName("tenant", name);
+    if (options.group !== undefined) requireName("group", options.group);
     const file = tenantsFile(options);
     const key = newApiKey();
     await updateTenants(file, (entries) => {
@@ -89,6 +97,11 @@ export const tenantAddCommand = defineCommand<AddOptions, AddedTenant>({
   print: ({ tenant, key, file }) =>
     `key of ${tenant}: ${key}\n${file} has its hash only: it cannot be shown again\n${RELOAD_ADVICE}`,
 });
+
+function requireName(what: string, name: string): void {
+  if (TENANT_NAME.test(name)) return;
+  throw new BlockllmError("usage", `"${name}" is no name of a ${what}; it must be ${TENANT_NAME_RULE}`);
+}
 
 function toEntry(name: string, sha256: string, options: AddOptions) {
   const { models, group, operator, priority, weight, running, queued, tokensPerMinute, maxTokens } = options;

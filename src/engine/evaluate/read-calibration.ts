@@ -4,9 +4,8 @@ import { z } from "zod";
 import type { Digest } from "../../blocks/block.ts";
 import { digestDocument } from "../../fingerprint/digest.ts";
 import { canonicalModelName } from "../../store/model-name.ts";
-import { errorCode } from "../../store/storage-error.ts";
 import { BlockllmError } from "../../support/errors.ts";
-import { reasonOf } from "../../support/reason.ts";
+import { reasonOf, wrongPathReason } from "../../support/reason.ts";
 import type { ChatMessage } from "../../text/chat-template.ts";
 
 /** A file of prompts, and the models it is for. */
@@ -36,11 +35,6 @@ const MOST_BYTES = 64 * 2 ** 20;
 const MOST_LINES = 20_000;
 const HINT =
   'every line is like {"prompt": "...", "answer": "..."} or {"messages": [{"role": "user", "content": "..."}]}';
-
-const UNREADABLE = new Map<string | undefined, string>([
-  ["ENOENT", "there is no such file"],
-  ["EISDIR", "it is a folder"],
-]);
 
 const text = z.string().min(1);
 const message = z.object({ role: text, content: z.string() });
@@ -87,7 +81,7 @@ async function readText(path: string): Promise<string> {
     return new TextDecoder("utf-8", { fatal: true }).decode(await readFile(path));
   } catch (cause) {
     if (cause instanceof BlockllmError) throw cause;
-    throw wrong(path, UNREADABLE.get(errorCode(cause)) ?? reasonOf(cause), cause);
+    throw wrong(path, wrongPathReason(cause) ?? reasonOf(cause), cause);
   }
 }
 

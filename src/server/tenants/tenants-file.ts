@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { chmod, open, readFile, rename, rm, stat } from "node:fs/promises";
+import { dirname } from "node:path";
 import { z } from "zod";
 import { DEFAULT_POLICY } from "../../engine/request.ts";
 import { PRIORITIES } from "../../engine/schedule/priority.ts";
@@ -7,20 +8,20 @@ import { withLock } from "../../store/lock.ts";
 import { errorCode } from "../../store/storage-error.ts";
 import { BlockllmError } from "../../support/errors.ts";
 import { lineOfSyntaxError, lineOfValue } from "../../support/json-lines.ts";
-import { reasonOf } from "../../support/reason.ts";
+import { reasonOf, wrongPathReason } from "../../support/reason.ts";
 import { describeIssue, foremostIssue, formatPath } from "../describe-issue.ts";
 import type { Tenant } from "./tenant.ts";
 
-const NAME = /^[A-Za-z0-9][\w.-]{0,63}$/;
+/** Of tenants and groups. */
+export const TENANT_NAME = /^[A-Za-z0-9][\w.-]{0,63}$/;
+export const TENANT_NAME_RULE = "up to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit";
 const OWNER_ONLY = 0o600;
 export const LEAST_WEIGHT = 0.01;
 export const MOST_WEIGHT = 100;
 /** Permission bits of those who are neither the owner nor of its group. */
 const OTHERS = 0o006;
 
-const name = z
-  .string()
-  .regex(NAME, "expected up to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit");
+const name = z.string().regex(TENANT_NAME, `expected ${TENANT_NAME_RULE}`);
 const count = z.int().min(1);
 
 const tenantSchema = z.strictObject({
@@ -55,8 +56,9 @@ export async function readEntries(path: string): Promise<TenantEntry[]> {
   try {
     return parseTenants(await readFile(path, "utf8"), path);
   } catch (cause) {
-    if (errorCode(cause) !== "ENOENT") throw cause;
-    throw new BlockllmError("usage", `there is no file of tenants at ${path}`, {
+    const reason = wrongPathReason(cause);
+    if (reason === null) throw cause;
+    throw new BlockllmError("usage", `no file of tenants at ${path}: ${reason}`, {
       hint: `blockllm tenant add <name> --tenants ${path} makes one`,
       cause,
     });
@@ -68,6 +70,9 @@ export async function readEntries(path: string): Promise<TenantEntry[]> {
  * none. The file is the old one or the new one at any moment. Errors as readTenants; what `change` throws.
  */
 export async function updateTenants(path: string, change: (entries: TenantEntry[]) => TenantEntry[]): Promise<void> {
+  const folder = dirname(path);
+  if ((await fileMode(folder)) === null)
+    throw new BlockllmError("usage", `no file of tenants can be made at ${path}: there is no folder ${folder}`);
   await withLock(`${path}.lock`, async () => {
     const mode = await fileMode(path);
     const entries = change(mode === null ? [] : await readEntries(path));
