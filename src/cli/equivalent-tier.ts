@@ -90,7 +90,7 @@ async function findIn(
     progress,
   }: EquivalentOptions & { files: CalibrationFile[] } & Pick<CommandContext, "signal" | "progress">,
 ): Promise<EquivalentTier> {
-  const calibration = await readCalibration(files);
+  const calibration = await readCalibration(files, signal);
   progress.start("looking for blocks that behave alike");
   const models = await readModels(repository, names);
   const findings = await findEquivalent(repository, models, {

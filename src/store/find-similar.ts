@@ -6,6 +6,7 @@ import { BlockllmError } from "../support/errors.ts";
 import { blockProjections, functionOf } from "./block-graphs.ts";
 import { type BlockDistance, compareBlocks } from "./compare-blocks.ts";
 import { measureDifference, type TensorDifference } from "./measure-difference.ts";
+import { restoredChain } from "./merged-chain.ts";
 import type { ChainEntry } from "./model-document.ts";
 import type { Repository, StoredModel } from "./repository.ts";
 import { blockTensors, bucketOf, sketchBlocks, type SketchOptions } from "./sketch-blocks.ts";
@@ -23,6 +24,8 @@ export interface BlockPlace {
   model: string;
   kind: BlockKind;
   layer: number | null;
+  /** The model runs low-rank factors beside the block, which are not compared. Absent: the block is all of it. */
+  with_factors?: true;
 }
 
 export interface Neighbour extends BlockDistance {
@@ -56,7 +59,10 @@ const LEAST_RANKED = 0.5;
 /** Unrelated blocks differ in 128 ± 8 bits of their sketches. */
 const MOST_BITS = 96;
 
-/** The `top` blocks nearest to one, of any layer of any model, by their sketches, then compared exactly. */
+/**
+ * The `top` blocks nearest to one, of any layer of any model, by their sketches, then compared exactly. Models as they were
+ * split, where merges left the originals there.
+ */
 export async function findSimilar(
   repository: Repository,
   address: string,
@@ -75,7 +81,7 @@ export async function findSimilar(
   const packed = new Uint32Array(candidates.length * SKETCH_WORDS);
   for (const [at, digest] of candidates.entries()) packed.set(sketches.get(digest)!, at * SKETCH_WORDS);
 
-  const self = { model: model.name, kind: link.kind, layer: link.layer };
+  const self = placeOf(model.name, link);
   const neighbours: Neighbour[] = [];
   for (const near of nearestSketches(packed, sketches.get(link.digest)!, top + 1)) {
     const digest = candidates[near.place]!;
@@ -154,7 +160,7 @@ async function findBlock(repository: Repository, address: string): Promise<{ mod
   }
   const model = await repository.readModel(name);
   const wanted = layer === undefined ? null : Number(layer);
-  const link = model.document.chain.find((one) => one.kind === kind && one.layer === wanted);
+  const link = restoredChain(model.document.chain).find((one) => one.kind === kind && one.layer === wanted);
   if (link) return { model, link };
   const blocks = model.document.chain.map((one) => (one.layer === null ? one.kind : `${one.kind}.${one.layer}`));
   throw new BlockllmError("usage", `${model.name} has no block ${address.slice(name.length + 1)}`, {
@@ -168,14 +174,18 @@ async function placesOfBlocks(repository: Repository) {
   const exporters = new Map<Digest, Set<string>>();
   for (const entry of await repository.listModels()) {
     const { name, document } = await repository.readModelEntry(entry);
-    for (const { kind, layer, ...link } of document.chain) {
+    for (const link of restoredChain(document.chain)) {
       const known = places.get(link.digest) ?? [];
-      places.set(link.digest, [...known, { model: name, kind, layer }]);
+      places.set(link.digest, [...known, placeOf(name, link)]);
       bytes.set(link.digest, link.bytes);
       exporters.set(link.digest, (exporters.get(link.digest) ?? new Set()).add(document.exporter));
     }
   }
   return { places, bytes, exporters };
+}
+
+function placeOf(model: string, { kind, layer, adapter }: ChainEntry): BlockPlace {
+  return { model, kind, layer, ...(adapter === undefined ? {} : { with_factors: true }) };
 }
 
 function isSame(a: BlockPlace, b: BlockPlace): boolean {

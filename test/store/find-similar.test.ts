@@ -3,6 +3,9 @@ import { join, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
 
 import { findSimilar } from "../../src/store/find-similar.ts";
+import { applyTiers } from "../../src/store/apply-tiers.ts";
+import { undoMerges } from "../../src/store/undo-merges.ts";
+import type { ChainEntry } from "../../src/store/model-document.ts";
 import { checkIntegrity } from "../../src/store/check-integrity.ts";
 import { openRepository } from "../../src/store/open-repository.ts";
 import type { Repository } from "../../src/store/repository.ts";
@@ -55,8 +58,18 @@ describe("findSimilar", () => {
         : values.map((value) => 1.01 * value);
     });
     const [found] = (await findSimilar(repository, "tuned:mlp.2", { top: 1 })).neighbours;
-    expect(found!.places).toMatchObject([{ model: "base", layer: 2 }]);
+    expect(found!.places).toEqual([{ model: "base", kind: "mlp", layer: 2 }]);
     expect(found!.low_rank).toEqual({ rank: 3, exact: true, tensors: found!.tensors.length - 1 });
+
+    await applyTiers(repository, undefined, { tiers: ["lowrank"], keepOriginals: true });
+    const { replaces } = (await repository.readModel("tuned")).document.chain.find(isSought)!;
+    expect(replaces).toMatchObject({ tier: "lowrank" });
+    expect((await findSimilar(repository, "tuned:mlp.2", { top: 1 })).neighbours).toEqual([found]);
+
+    await undoMerges(repository, undefined);
+    await applyTiers(repository, undefined, { tiers: ["lowrank"], keepOriginals: false });
+    const [left] = (await findSimilar(repository, "base:mlp.2", { top: 1 })).neighbours;
+    expect(left).toMatchObject({ places: [{ model: "tuned", with_factors: true }] });
   });
 
   it("gives as many as it is asked for", async () => {
@@ -125,6 +138,10 @@ describe("kept sketches", () => {
     expect((await openRepository(repository.root)).root).toBe(repository.root);
   });
 });
+
+function isSought({ kind, layer }: ChainEntry): boolean {
+  return kind === "mlp" && layer === 2;
+}
 
 async function familyRepository(): Promise<Repository> {
   const repository = await openRepository(await temporaryFolder(), { create: true });

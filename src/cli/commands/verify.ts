@@ -83,7 +83,7 @@ export const verifyCommand = defineCommand<VerifyOptions, Verified>({
     });
     for (const warning of verification.device_warnings) progress.note(`warning: ${warning}`);
     progress.update(`comparing ${name} with itself as it was split`);
-    const asked = await chooseQuestions(repository, model, { files: options.calibration, prompts });
+    const asked = await chooseQuestions(repository, model, { files: options.calibration, prompts, signal });
     const drift = await driftFromSplit(repository, model, { ...asked, signal });
     progress.succeed(`compared ${verification.tokens} positions, hashed ${verification.blobs_checked} blobs`);
     return { ...verification, drift, ...judgeDrift(drift, options) };
@@ -126,14 +126,18 @@ async function choosePrompts(
 async function chooseQuestions(
   repository: Repository,
   { name, document }: StoredModel,
-  { files, prompts }: { files: CalibrationFile[] | undefined; prompts: number[][] | undefined },
+  {
+    files,
+    prompts,
+    signal,
+  }: { files: CalibrationFile[] | undefined; prompts: number[][] | undefined; signal: AbortSignal },
 ): Promise<{ questions: Asking[]; text: TextModel | null }> {
   if (files === undefined) {
     const given = prompts ?? defaultPrompts(document.vocabSize, document.contextLength);
     return { questions: given.map((tokens) => ({ tokens, expected: null, limit: ANSWER_TOKENS })), text: null };
   }
   const text = await loadTextModel(repository, document);
-  const { lines } = linesFor(await readCalibration(files), name);
+  const { lines } = linesFor(await readCalibration(files, signal), name);
   if (lines.length === 0) throw new BlockllmError("usage", `--calibration: no line is for ${name}`);
   return { questions: lines.map((line) => encodeLine(line, { name, document, text })), text };
 }

@@ -1,4 +1,4 @@
-import type { Neighbour, SimilarBlocks } from "../../store/find-similar.ts";
+import type { BlockPlace, Neighbour, SimilarBlocks } from "../../store/find-similar.ts";
 import { formatBytes, formatCount, formatNumber } from "./format.ts";
 import { renderTable } from "./table.ts";
 
@@ -53,6 +53,7 @@ function describeExporters({ exporters }: Neighbour, { exporter }: SimilarBlocks
   return others.length === 0 ? "" : `, also exported by ${others.join(" and ")}`;
 }
 
-function nameOf({ model, kind, layer }: { model: string; kind: string; layer: number | null }): string {
-  return layer === null ? `${model}:${kind}` : `${model}:${kind}.${layer}`;
+function nameOf({ model, kind, layer, with_factors }: BlockPlace): string {
+  const name = layer === null ? `${model}:${kind}` : `${model}:${kind}.${layer}`;
+  return with_factors ? `${name} without its factors` : name;
 }

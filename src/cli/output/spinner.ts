@@ -22,7 +22,8 @@ export interface ProgressOptions {
 
 export function createProgress(options: ProgressOptions, stream: NodeJS.WriteStream = process.stderr): Progress {
   if (options.quiet) return { start: nothing, update: nothing, succeed: nothing, fail: nothing, note: nothing };
-  return options.interactive ? createSpinner(options, stream) : createPlainLines(stream);
+  // In a terminal that says it has no columns, a spinner would wrap its line without end.
+  return options.interactive && stream.columns > 0 ? createSpinner(options, stream) : createPlainLines(stream);
 }
 
 function createSpinner({ color }: ProgressOptions, stream: NodeJS.WriteStream): Progress {

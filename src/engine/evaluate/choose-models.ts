@@ -38,10 +38,9 @@ export async function chooseModels(
   const leftOut: LeftOutModel[] = [];
   for (const { name, document: current } of models) {
     const { lines, repeated } = linesFor(calibration, name);
-    const reason = reasonAgainst(current, lines.length);
     const lost = current.chain.filter(({ replaces }) => replaces?.kept === false).length;
-    // Measured against what is left, each merge would take the whole budget anew.
-    if (reason === null && lost > 0) {
+    // Measured against what is left, each merge would take the whole budget anew. A gate must know of these first of all.
+    if (lost > 0) {
       leftOut.push({
         model: name,
         reason: `originals of ${lost} merged blocks were not kept`,
@@ -49,6 +48,7 @@ export async function chooseModels(
       });
       continue;
     }
+    const reason = reasonAgainst(current, lines.length);
     const text = reason === null ? await textModelOf(repository, current) : null;
     if (text === null) {
       leftOut.push({ model: name, reason: reason ?? "it came without a tokenizer" });

@@ -1,4 +1,4 @@
-import { readFile, stat } from "node:fs/promises";
+import { createReadStream } from "node:fs";
 import { z } from "zod";
 
 import type { Digest } from "../../blocks/block.ts";
@@ -50,10 +50,10 @@ const record = z
   });
 
 /** JSON lines, or one JSON array of the same objects. Throws `usage` with file and line. */
-export async function readCalibration(files: readonly CalibrationFile[]): Promise<Calibration> {
+export async function readCalibration(files: readonly CalibrationFile[], signal?: AbortSignal): Promise<Calibration> {
   const lines: CalibrationLine[] = [];
   for (const { path, models } of files) {
-    for (const { value, place } of await readRecords(path)) lines.push(understand(value, { place, models }));
+    for (const { value, place } of await readRecords(path, signal)) lines.push(understand(value, { place, models }));
     if (lines.length > MOST_LINES)
       throw wrong(`${lines.length} lines by the end of ${path}`, `at most ${MOST_LINES} are used`);
   }
@@ -61,8 +61,11 @@ export async function readCalibration(files: readonly CalibrationFile[]): Promis
   return { lines, digest: digestDocument(said) };
 }
 
-async function readRecords(path: string): Promise<{ value: unknown; place: string }[]> {
-  const content = await readText(path);
+async function readRecords(
+  path: string,
+  signal: AbortSignal | undefined,
+): Promise<{ value: unknown; place: string }[]> {
+  const content = await readText(path, signal);
   if (content.trimStart().startsWith("[")) {
     const values = parse(content, path) as unknown[];
     if (values.length === 0) throw wrong(path, "it has no lines");
@@ -74,13 +77,19 @@ async function readRecords(path: string): Promise<{ value: unknown; place: strin
   return written.map(({ line, place }) => ({ value: parse(line, place), place }));
 }
 
-async function readText(path: string): Promise<string> {
+/** Pipes and devices do not say how much comes. */
+async function readText(path: string, signal: AbortSignal | undefined): Promise<string> {
+  const chunks: Buffer[] = [];
+  let length = 0;
   try {
-    const { size } = await stat(path);
-    if (size > MOST_BYTES) throw wrong(path, `${size} bytes are more than the ${MOST_BYTES} that are read`);
-    return new TextDecoder("utf-8", { fatal: true }).decode(await readFile(path));
+    for await (const chunk of createReadStream(path, { signal }) as AsyncIterable<Buffer>) {
+      length += chunk.length;
+      if (length > MOST_BYTES) throw wrong(path, `it has more than the ${MOST_BYTES} bytes that are read`);
+      chunks.push(chunk);
+    }
+    return new TextDecoder("utf-8", { fatal: true }).decode(Buffer.concat(chunks));
   } catch (cause) {
-    if (cause instanceof BlockllmError) throw cause;
+    if (cause instanceof BlockllmError || signal?.aborted) throw cause;
     throw wrong(path, wrongPathReason(cause) ?? reasonOf(cause), cause);
   }
 }

@@ -2,8 +2,8 @@ import { PassThrough } from "node:stream";
 import { expect, it } from "vitest";
 import { createProgress, type ProgressOptions } from "../../../src/cli/output/spinner.ts";
 
-function spoken(options: Partial<ProgressOptions>): string {
-  const stream = new PassThrough();
+function spoken(options: Partial<ProgressOptions>, columns?: number): string {
+  const stream = Object.assign(new PassThrough(), { columns });
   const settings = { quiet: false, color: false, interactive: false, ...options };
   const progress = createProgress(settings, stream as unknown as NodeJS.WriteStream);
   progress.start("reading support");
@@ -16,6 +16,10 @@ function spoken(options: Partial<ProgressOptions>): string {
 
 it("writes plain lines, without updates, where nobody watches", () => {
   expect(spoken({})).toBe("reading support\nsupport: 14 blocks\na line\n");
+});
+
+it("writes them in a terminal without columns, too, where a spinner would not end", () => {
+  expect(spoken({ interactive: true }, 0)).toBe(spoken({}));
 });
 
 it("is silent with --quiet", () => {

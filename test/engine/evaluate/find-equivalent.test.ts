@@ -217,6 +217,10 @@ describe("findEquivalent", () => {
     expect(report.left_out).toEqual([
       { model: changed, reason: "originals of 1 merged blocks were not kept", without_originals: 1 },
     ]);
+
+    const unasked = calibration.lines.map((line) => ({ ...line, models: ["other"] }));
+    const { report: later } = await find(repository, { calibration: { ...calibration, lines: unasked } });
+    expect(later.left_out.find(({ model }) => model === changed)).toMatchObject({ without_originals: 1 });
   });
 
   it("refuses lines for models that are not there and prompts that do not fit", async () => {

@@ -108,4 +108,16 @@ describe("readCalibration", () => {
       await expect(readCalibration([file])).rejects.toMatchObject(expected);
     }
   });
+
+  it.skipIf(process.platform === "win32")(
+    "reads no more of what has no end than of a file, and can be told to stop",
+    async () => {
+      const endless = { path: "/dev/zero", models: null };
+      await expect(readCalibration([endless])).rejects.toMatchObject({
+        code: "usage",
+        message: expect.stringContaining("more than the 67108864 bytes"),
+      });
+      await expect(readCalibration([endless], AbortSignal.abort())).rejects.toMatchObject({ name: "AbortError" });
+    },
+  );
 });
