@@ -188,7 +188,7 @@ function lastResidualSum(program: RowProgram, stream: number[]): number | undefi
 }
 
 /** Every node needed for `outputs`, not going past `stops`. */
-export function nodesBetween(
+function nodesBetween(
   program: RowProgram,
   outputs: number[],
   stops: Set<number>,

@@ -151,7 +151,7 @@ export function layersOf(past: readonly { dims: readonly unknown[] }[]): number 
 }
 
 /** Every element of a source, in order. */
-export function wholeSource(source: number, dims: number[], probe: Probe): Value {
+function wholeSource(source: number, dims: number[], probe: Probe): Value {
   if (probe.shapesOnly) return { kind: "form", dims, terms: [], factors: [] };
   const length = dims.reduce((product, dim) => product * dim, 1);
   return {

@@ -266,7 +266,7 @@ function takeBranch(lifter: Lifter, node: GraphNode): Value[] {
 }
 
 /** Nodes that the wanted values depend on, each after the nodes it depends on (files need not be sorted). */
-export function neededNodes(graph: OnnxGraph, wanted: string[]): GraphNode[] {
+function neededNodes(graph: OnnxGraph, wanted: string[]): GraphNode[] {
   const producer = new Map<string, GraphNode>();
   for (const node of graph.nodes) for (const output of node.outputs) if (output !== "") producer.set(output, node);
   const sorted: GraphNode[] = [];

@@ -40,20 +40,6 @@ export async function openForward(
   };
 }
 
-/** The logits [tokens, vocabulary] of one model for one list of tokens. */
-export async function forwardTokens(
-  source: BlockSource,
-  name: string,
-  tokens: readonly number[],
-): Promise<Float32Array> {
-  const forward = await openForward(source, name);
-  try {
-    return await forward.logits(tokens);
-  } finally {
-    await forward.close();
-  }
-}
-
 function begin(executor: Executor, { key }: ScheduledModel, maxTokens: number): void {
   executor.release(SEQUENCE);
   executor.open(SEQUENCE, { model: key, maxTokens });

@@ -185,7 +185,7 @@ function largestDifference(a: Float32Array, b: Float32Array): number {
 }
 
 /** KL(softmax a ‖ softmax b) in nats. */
-export function klDivergence(a: Float32Array, b: Float32Array): number {
+function klDivergence(a: Float32Array, b: Float32Array): number {
   const [logA, logB] = [logSumExp(a), logSumExp(b)];
   let sum = 0;
   for (let i = 0; i < a.length; i++) {

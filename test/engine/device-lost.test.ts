@@ -3,7 +3,7 @@ import { engineConfig } from "../../src/engine/engine-config.ts";
 import { Engine } from "../../src/engine/engine.ts";
 import type { BatchItem, Executor } from "../../src/engine/execute/executor.ts";
 import { RoutedExecutor } from "../../src/engine/execute/routed-executor.ts";
-import { ScriptedExecutor } from "../../src/engine/execute/scripted-executor.ts";
+import { ScriptedExecutor } from "./scripted-executor.ts";
 import { deviceLost, outOfDeviceMemory, saysDeviceLost } from "../../src/engine/execute/webgpu/device-errors.ts";
 import { WebgpuDevice } from "../../src/engine/execute/webgpu/webgpu-device.ts";
 import { loadModels } from "../../src/engine/load-models.ts";

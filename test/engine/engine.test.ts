@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { Engine } from "../../src/engine/engine.ts";
 import { engineConfig, type EngineConfig } from "../../src/engine/engine-config.ts";
-import { ScriptedExecutor } from "../../src/engine/execute/scripted-executor.ts";
+import { ScriptedExecutor } from "./scripted-executor.ts";
 import type { EngineEvent, EngineRequest } from "../../src/engine/request.ts";
 import type { Clock } from "../../src/support/clock.ts";
 import { scriptedModel } from "./scripted-model.ts";

@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import type { OpaqueSpec } from "../../src/blocks/block.ts";
 import { engineConfig } from "../../src/engine/engine-config.ts";
-import { ScriptedExecutor } from "../../src/engine/execute/scripted-executor.ts";
+import { ScriptedExecutor } from "./scripted-executor.ts";
 import { loadModels } from "../../src/engine/load-models.ts";
 import type { ModelDocument } from "../../src/store/model-document.ts";
 import { describeExecutor, type ExecutorCase } from "./executor.conformance.ts";

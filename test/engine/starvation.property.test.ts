@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { Engine } from "../../src/engine/engine.ts";
 import { engineConfig } from "../../src/engine/engine-config.ts";
-import { ScriptedExecutor } from "../../src/engine/execute/scripted-executor.ts";
+import { ScriptedExecutor } from "./scripted-executor.ts";
 import type { TenantPolicy } from "../../src/engine/request.ts";
 import { AGEING_MS, PRIORITIES } from "../../src/engine/schedule/priority.ts";
 import { scriptedModel } from "./scripted-model.ts";

@@ -26,7 +26,7 @@ export interface LeftOutModel {
 }
 
 /** With fewer, nothing would be left to hold out. */
-export const LEAST_PROMPTS = 3;
+const LEAST_PROMPTS = 3;
 
 /** Which models may be changed, and why the others may not. */
 export async function chooseModels(

@@ -4,7 +4,7 @@ import type { SampledToken, Sampling } from "../request.ts";
 import { candidates, draw, topTokens } from "./candidates.ts";
 import { SeededRandom } from "./random.ts";
 
-export const DEFAULT_SAMPLING: Omit<Sampling, "seed"> = {
+const DEFAULT_SAMPLING: Omit<Sampling, "seed"> = {
   temperature: 1,
   topK: 0,
   topP: 1,

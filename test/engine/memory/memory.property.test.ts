@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { engineConfig } from "../../../src/engine/engine-config.ts";
 import { Engine } from "../../../src/engine/engine.ts";
 import type { Loadable, Needs } from "../../../src/engine/execute/executor.ts";
-import { ScriptedExecutor } from "../../../src/engine/execute/scripted-executor.ts";
+import { ScriptedExecutor } from "../scripted-executor.ts";
 import type { EngineEvent } from "../../../src/engine/request.ts";
 import { scriptedModel } from "../scripted-model.ts";
 

@@ -1,4 +1,4 @@
-import type { BatchItem, Executor, Needs, StateRange } from "./executor.ts";
+import type { BatchItem, Executor, Needs, StateRange } from "../../src/engine/execute/executor.ts";
 
 export interface Script {
   vocabSize: number;
