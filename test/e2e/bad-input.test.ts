@@ -88,7 +88,7 @@ describe("files a user writes", () => {
     const folder = makeWorkplace();
     await runJson(folder, "split", "fixtures/desk/optimum/hr");
     const error = await runError(folder, "generate", "hr", "--messages", "absent.json");
-    expect(error.code).toBe("io_failed");
+    expect(error).toMatchObject({ exit: 2, code: "usage" });
     expect(error.message).toContain("absent.json");
   });
 });

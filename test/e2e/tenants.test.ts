@@ -65,7 +65,7 @@ it("forgets what it keeps of a tenant when an operator says so", async () => {
   expect(JSON.parse(forgot.stdout)).toEqual({ tenant: "acme", group: null, bytes: 0 });
   expect(await runError(folder, ...forget.slice(2))).toMatchObject({ exit: 2, code: "invalid_api_key" });
   const nobody = ["forget", "acme", "--url", "http://127.0.0.1:9"];
-  expect(await runError(folder, ...nobody)).toMatchObject({ exit: 2, code: "usage" });
+  expect(await runError(folder, ...nobody)).toMatchObject({ exit: 1, code: "server_unreachable" });
 });
 
 it("reads the file again on SIGHUP; running answers go on, and a broken file changes nothing", async () => {
