@@ -109,6 +109,7 @@ describe("readCalibration", () => {
     }
   });
 
+  // Windows has no device that gives bytes without end.
   it.skipIf(process.platform === "win32")(
     "reads no more of what has no end than of a file, and can be told to stop",
     async () => {
