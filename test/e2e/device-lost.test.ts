@@ -15,6 +15,7 @@ interface Answer {
   end: string | null | undefined;
 }
 
+// Without a device or chromium's SwiftShader there is nothing to lose; missingWebgpu prints what is not there.
 describe.skipIf(missing !== null)("serve --device webgpu", () => {
   it("ends the answers of a lost device, each with its reason, and answers the next ones", async () => {
     const folder = makeWorkplace();
