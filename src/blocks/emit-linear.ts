@@ -1,4 +1,3 @@
-import type { RowNode } from "../canonical/rows.ts";
 import { transposeWeight, type Weight } from "../canonical/weights.ts";
 import { add, floatWeight, int, integers, weight, type Emission, type Emitter, type Operation } from "./emitter.ts";
 
@@ -34,69 +33,67 @@ export function emitLinear(emission: Emission): string {
   return emitProjection(emission);
 }
 
-function emitProjection({ emitter, node, inputs, name, output }: Emission): string {
-  const { bits, blockSize, accuracyLevel, inputWidth, bnb4 } = node.attributes;
-  const given = node.weights["weight"]!;
-  if (bnb4 !== undefined) {
-    // The operator takes both flat.
-    const flat = (weight_: Weight): Weight => ({ ...weight_, dims: [weight_.dims[0]! * weight_.dims[1]!] });
-    const operands = [
-      inputs[0]!,
-      weight(emitter, `${name}.weight`, flat(given)),
-      weight(emitter, `${name}.scales`, flat(node.weights["scales"]!)),
-    ];
-    return add(emitter, {
-      opType: "MatMulBnb4",
-      domain: "com.microsoft",
-      inputs: operands,
-      output,
-      attributes: { K: int(inputWidth!), N: int(node.width), block_size: int(blockSize!), quant_type: int(bnb4) },
-    });
-  }
-  if (bits !== undefined) {
-    const blocks = Math.ceil(inputWidth! / blockSize!);
-    const packed = weight(emitter, `${name}.weight`, { ...given, dims: [node.width, blocks, (blockSize! * bits) / 8] });
-    const scales = floatWeight(emitter, `${name}.scales`, node.weights["scales"]!);
-    const zeroPoints =
-      node.weights["zeroPoints"] === undefined
-        ? []
-        : [zeroPointsOf(emitter, `${name}.zeroPoints`, node.weights["zeroPoints"])];
-    const { groupIndex } = node.weights;
-    const grouping =
-      groupIndex === undefined
-        ? []
-        : [...(zeroPoints.length === 0 ? [""] : []), weight(emitter, `${name}.groupIndex`, groupIndex)];
-    const attributes = {
+function emitProjection(emission: Emission): string {
+  const { bits, bnb4, dynamic } = emission.node.attributes;
+  if (bnb4 !== undefined) return emitBnb4(emission, bnb4);
+  if (bits !== undefined) return emitBlockwise(emission, bits);
+  return dynamic === true ? emitDynamic(emission) : emitFloats(emission);
+}
+
+/** The operator takes both flat. */
+function emitBnb4({ emitter, node, inputs, name, output }: Emission, kind: number): string {
+  const flat = (given: Weight): Weight => ({ ...given, dims: [given.dims[0]! * given.dims[1]!] });
+  const operands = ["weight", "scales"].map((label) => weight(emitter, `${name}.${label}`, flat(node.weights[label]!)));
+  const { inputWidth, blockSize } = node.attributes;
+  return add(emitter, {
+    opType: "MatMulBnb4",
+    domain: "com.microsoft",
+    inputs: [inputs[0]!, ...operands],
+    output,
+    attributes: { K: int(inputWidth!), N: int(node.width), block_size: int(blockSize!), quant_type: int(kind) },
+  });
+}
+
+function emitBlockwise({ emitter, node, inputs, name, output }: Emission, bits: number): string {
+  const { blockSize, accuracyLevel, inputWidth } = node.attributes;
+  const { zeroPoints, groupIndex } = node.weights;
+  const blocks = Math.ceil(inputWidth! / blockSize!);
+  const dims = [node.width, blocks, (blockSize! * bits) / 8];
+  const operands = [
+    inputs[0]!,
+    weight(emitter, `${name}.weight`, { ...node.weights["weight"]!, dims }),
+    floatWeight(emitter, `${name}.scales`, node.weights["scales"]!),
+  ];
+  if (zeroPoints !== undefined) operands.push(zeroPointsOf(emitter, `${name}.zeroPoints`, zeroPoints));
+  else if (groupIndex !== undefined) operands.push("");
+  if (groupIndex !== undefined) operands.push(weight(emitter, `${name}.groupIndex`, groupIndex));
+  return add(emitter, {
+    opType: "MatMulNBits",
+    domain: "com.microsoft",
+    inputs: operands,
+    output,
+    attributes: {
       K: int(inputWidth!),
       N: int(node.width),
       bits: int(bits),
       block_size: int(blockSize!),
       accuracy_level: int(accuracyLevel!),
-    };
-    return add(emitter, {
-      opType: "MatMulNBits",
-      domain: "com.microsoft",
-      inputs: [inputs[0]!, packed, scales, ...zeroPoints, ...grouping],
-      output,
-      attributes,
-    });
-  }
-  if (node.attributes.dynamic === true) return emitDynamic(emitter, { node, x: inputs[0]!, name, output });
+    },
+  });
+}
+
+function emitFloats({ emitter, node, inputs, name, output }: Emission): string {
+  const given = node.weights["weight"]!;
   // Next to a MatMul, ONNX Runtime makes a DequantizeLinear one product that rounds rows to 8 bits; behind a Transpose it does not.
-  if (given.dequantize === undefined ? emitter.tableByVocabulary : given.transpose) {
-    const table = floatWeight(emitter, `${name}.weight`, transposeWeight(given));
-    return add(emitter, {
-      opType: "FusedMatMul",
-      domain: "com.microsoft",
-      inputs: [inputs[0]!, table],
-      output,
-      attributes: { transB: int(1) },
-    });
-  }
+  const turned = given.dequantize === undefined ? emitter.tableByVocabulary : given.transpose;
+  const matrix = floatWeight(emitter, `${name}.weight`, turned ? transposeWeight(given) : given);
+  const operands = { inputs: [inputs[0]!, matrix], output };
+  if (!turned) return add(emitter, { opType: "MatMul", ...operands });
   return add(emitter, {
-    opType: "MatMul",
-    inputs: [inputs[0]!, floatWeight(emitter, `${name}.weight`, given)],
-    output,
+    opType: "FusedMatMul",
+    domain: "com.microsoft",
+    ...operands,
+    attributes: { transB: int(1) },
   });
 }
 
@@ -104,10 +101,7 @@ function emitProjection({ emitter, node, inputs, name, output }: Emission): stri
  * The integers and the one scale for all rows of a call as the file computes them. So the engine gives each sequence a
  * call of its own here, with its whole prompt in one: batch-invariant, and the tokens are the file's.
  */
-function emitDynamic(
-  emitter: Emitter,
-  { node, x, name, output }: { node: RowNode; x: string; name: string; output: string },
-): string {
+function emitDynamic({ emitter, node, inputs, name, output }: Emission): string {
   const { dequantize, ...stored } = node.weights["weight"]!;
   const [integers_, scale, zero] = ["integers", "scale", "zero"].map((label) => `${name}.${label}`) as [
     string,
@@ -118,7 +112,7 @@ function emitDynamic(
     name: integers_,
     opType: "DynamicQuantizeLinear",
     domain: "",
-    inputs: [x],
+    inputs: [inputs[0]!],
     outputs: [integers_, scale, zero],
     attributes: new Map(),
   });

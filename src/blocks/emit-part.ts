@@ -1,6 +1,7 @@
 import type { RowProgram } from "../canonical/rows.ts";
 import type { Weight } from "../canonical/weights.ts";
 import type { GraphNode, OnnxModel, TensorInfo, ValueInfo } from "../onnx/model.ts";
+import { ownModel } from "../onnx/own-model.ts";
 import type { Port, PortName } from "./block.ts";
 import type { CutBlock, CutPart } from "./cut-model.ts";
 import { emitMixture, findExperts } from "./emit-experts.ts";
@@ -18,10 +19,6 @@ export interface EmittedPart {
   weights: Map<string, Weight>;
   factors: EmittedFactors[];
 }
-
-/** ONNX opset of every stored graph: 23 brought RMSNormalization and RotaryEmbedding, 24 the attention core's inputs. */
-const OPSET = 24;
-const IR_VERSION = 10;
 
 /** Writes one part of a block as an ONNX graph over rows [1, N, width] with the names of its ports. */
 export function emitPart(program: RowProgram, block: CutBlock, part: CutPart): EmittedPart {
@@ -86,22 +83,13 @@ function portWidth(
 }
 
 function toModel(emitter: Emitter, inputs: Port[], outputs: Port[]): OnnxModel {
-  return {
-    irVersion: IR_VERSION,
-    producer: "blockllm",
-    opsets: new Map([
-      ["", OPSET],
-      ["com.microsoft", 1],
-    ]),
-    graph: {
-      name: "part",
-      nodes: emitter.nodes,
-      initializers: emitter.constants,
-      inputs: inputs.map(valueInfo),
-      outputs: outputs.map(valueInfo),
-    },
-    functions: new Map(),
-  };
+  return ownModel({
+    name: "part",
+    nodes: emitter.nodes,
+    initializers: emitter.constants,
+    inputs: inputs.map(valueInfo),
+    outputs: outputs.map(valueInfo),
+  });
 }
 
 function valueInfo({ name, width }: Port): ValueInfo {

@@ -91,88 +91,82 @@ export interface Attention {
 /** One attention core: finds what is cached, splits off the rotation, and adds q, k, v and core to the program. */
 export function attend(lifter: Lifter, node: string, attention: Attention): Form {
   const { query, key, value, spec } = attention;
-  const factors = [...query.form.factors, ...key.form.factors];
+  const common = {
+    unordered: spec.unordered === true,
+    factors: [...query.form.factors, ...key.form.factors],
+    node,
+  };
   if (lifter.probe.shapesOnly) {
     const shape = { heads: query.heads, kvHeads: key.heads, headSize: query.size, valueHeadSize: value.size };
-    lifter.cores.push({
-      pastKey: 0,
-      pastValue: 0,
-      key: -1,
-      value: -1,
-      keyFactor: 1,
-      spec: { ...shape, ...spec },
-      unordered: spec.unordered === true,
-      factors,
-      node,
-    });
+    const unread = { pastKey: 0, pastValue: 0, key: -1, value: -1, keyFactor: 1 };
+    lifter.cores.push({ ...unread, spec: { ...shape, ...spec }, ...common });
     return shapeOnly(attention.dims);
   }
-  const { sequence } = lifter.probe;
-  const cachedKey = attention.keysHoldPast
-    ? cached(lifter, key, node)
-    : { operand: key, past: attention.past!.key, scale: 1 };
-  const cachedValue = attention.keysHoldPast
-    ? cached(lifter, value, node)
-    : { operand: value, past: attention.past!.value, scale: 1 };
-  const shapeOf = (operand: HeadsOperand) => ({
-    heads: operand.heads,
-    size: operand.size,
-    sequence,
-    width: (source: number) => lifter.program.width(source),
-    node,
-  });
-  const q = headRows(lifter, readHeads(query.form, query.at, shapeOf(query)), node);
-  const k = headRows(lifter, readHeads(cachedKey.operand.form, cachedKey.operand.at, shapeOf(cachedKey.operand)), node);
-  const v = headRows(
-    lifter,
-    readHeads(cachedValue.operand.form, cachedValue.operand.at, shapeOf(cachedValue.operand)),
-    node,
-  );
-  if (v.rotated || Math.abs(v.factor - 1) > 1e-6 || Math.abs(cachedValue.scale - 1) > 1e-6)
-    throw new Unliftable(node, "attention changes values on their way into the cache");
+  const { q, k, v, pastKey, pastValue, kvHeads, scale } = readOperands(lifter, node, attention);
   const core: CoreSpec = {
     heads: query.heads,
-    kvHeads: cachedKey.operand.heads,
+    kvHeads,
     headSize: query.size,
     valueHeadSize: value.size,
-    scale: tidy(spec.scale * q.factor * k.factor * cachedKey.scale),
+    scale: tidy(spec.scale * scale),
     window: null,
     softcap: spec.softcap,
     alibiSlopes: spec.alibiSlopes,
     sinks: spec.sinks,
   };
-  if (core.heads % core.kvHeads !== 0 || cachedValue.operand.heads !== core.kvHeads)
-    throw new Unliftable(node, `${core.heads} query heads over ${core.kvHeads} key heads`);
   const layer = lifter.cores.length;
-  const width = core.heads * core.valueHeadSize;
   const id = lifter.program.add({
     op: "core",
     inputs: [q.node, k.node, v.node],
-    width,
+    width: core.heads * core.valueHeadSize,
     attributes: { layer, core },
     weights: {},
   });
   lifter.cores.push({
-    pastKey: cachedKey.past,
-    pastValue: cachedValue.past,
+    pastKey,
+    pastValue,
     key: k.node,
     value: v.node,
     keyFactor: k.factor,
     spec: { ...core, window: spec.window },
-    unordered: spec.unordered === true,
-    factors,
-    node,
+    ...common,
   });
+  return outputForm(attention, { source: id, core, sequence: lifter.probe.sequence });
+}
+
+/** The rows of queries and of new keys and values; `scale` is what lies on the scores besides the attention's own. */
+function readOperands(lifter: Lifter, node: string, { query, key, value, keysHoldPast, past }: Attention) {
+  const cachedKey = keysHoldPast ? cached(lifter, key, node) : { operand: key, past: past!.key, scale: 1 };
+  const cachedValue = keysHoldPast ? cached(lifter, value, node) : { operand: value, past: past!.value, scale: 1 };
+  const rowsOf = ({ form, at, heads, size }: HeadsOperand) => {
+    const width = (source: number): number => lifter.program.width(source);
+    const shape = { heads, size, sequence: lifter.probe.sequence, width, node };
+    return headRows(lifter, readHeads(form, at, shape), node);
+  };
+  const [q, k, v] = [rowsOf(query), rowsOf(cachedKey.operand), rowsOf(cachedValue.operand)];
+  if (v.rotated || Math.abs(v.factor - 1) > 1e-6 || Math.abs(cachedValue.scale - 1) > 1e-6)
+    throw new Unliftable(node, "attention changes values on their way into the cache");
+  const kvHeads = cachedKey.operand.heads;
+  if (query.heads % kvHeads !== 0 || cachedValue.operand.heads !== kvHeads)
+    throw new Unliftable(node, `${query.heads} query heads over ${kvHeads} key heads`);
+  const scale = q.factor * k.factor * cachedKey.scale;
+  return { q, k, v, pastKey: cachedKey.past, pastValue: cachedValue.past, kvHeads, scale };
+}
+
+function outputForm(
+  { dims, outputAt }: Attention,
+  { source, core, sequence }: { source: number; core: CoreSpec; sequence: number },
+): Form {
+  const size = core.valueHeadSize;
+  const width = core.heads * size;
   const index = new Int32Array(sequence * width);
-  const inRows = attention.outputAt === "in rows";
   for (let s = 0; s < sequence; s++) {
     for (let column = 0; column < width; column++) {
-      const head = Math.floor(column / core.valueHeadSize);
-      const d = column % core.valueHeadSize;
-      index[inRows ? s * width + column : (head * sequence + s) * core.valueHeadSize + d] = s * width + column;
+      const inHeads = (Math.floor(column / size) * sequence + s) * size + (column % size);
+      index[outputAt === "in rows" ? s * width + column : inHeads] = s * width + column;
     }
   }
-  return { kind: "form", dims: attention.dims, terms: [{ source: id, index, factor: 1 }], factors: [] };
+  return { kind: "form", dims, terms: [{ source, index, factor: 1 }], factors: [] };
 }
 
 /**

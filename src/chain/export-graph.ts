@@ -1,5 +1,6 @@
 import type { CoreSpec, RotarySpec } from "../blocks/block.ts";
 import type { Attribute, GraphNode, OnnxModel, TensorInfo, ValueInfo } from "../onnx/model.ts";
+import { ownModel } from "../onnx/own-model.ts";
 import type { BlockChain, ChainPart } from "./chain.ts";
 
 /** A chain joined again into one decoder graph, with the input and output names that every runner knows. */
@@ -37,7 +38,7 @@ export class ExportGraph {
     }
     this.#add("Identity", [values.get("logits")!], "logits");
     const graph = { name: "decoder", nodes: this.#nodes, initializers: this.#initializers, ...portsOf(chain) };
-    return { irVersion: 10, producer: "blockllm", opsets, graph, functions: new Map() };
+    return ownModel(graph, opsets);
   }
 
   /** Copies a part in under its label; its ports become the values that flow along the chain. */

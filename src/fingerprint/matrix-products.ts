@@ -1,7 +1,8 @@
 import { availableParallelism } from "node:os";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 
-import type { Attribute, OnnxModel, ValueInfo } from "../onnx/model.ts";
+import type { GraphNode, ValueInfo } from "../onnx/model.ts";
+import { ownModel } from "../onnx/own-model.ts";
 import { writeModel } from "../onnx/write-model.ts";
 
 /** A float32 matrix, row-major. */
@@ -58,36 +59,20 @@ async function run(session: InferenceSession, a: Matrix, b: Matrix): Promise<Mat
 
 /** FusedMatMul reads `a` by its columns where it lies (ONNX Runtime contrib operators). */
 function productModel(transposed: boolean): Uint8Array {
-  const attributes: [string, Attribute][] = transposed ? [["transA", { kind: "int", value: 1 }]] : [];
   const matrix = (name: string, rows: string, columns: string): ValueInfo => ({
     name,
     dtype: "float32",
     dims: [rows, columns],
   });
-  const model: OnnxModel = {
-    irVersion: 10,
-    producer: "blockllm",
-    opsets: new Map([
-      ["", 21],
-      ["com.microsoft", 1],
-    ]),
-    functions: new Map(),
-    graph: {
-      name: "product",
-      nodes: [
-        {
-          name: "product",
-          opType: transposed ? "FusedMatMul" : "MatMul",
-          domain: transposed ? "com.microsoft" : "",
-          inputs: ["a", "b"],
-          outputs: ["c"],
-          attributes: new Map(attributes),
-        },
-      ],
-      initializers: new Map(),
-      inputs: [matrix("a", "m", "n"), matrix("b", transposed ? "m" : "n", "k")],
-      outputs: [matrix("c", transposed ? "n" : "m", "k")],
-    },
+  const product: GraphNode = {
+    name: "product",
+    opType: transposed ? "FusedMatMul" : "MatMul",
+    domain: transposed ? "com.microsoft" : "",
+    inputs: ["a", "b"],
+    outputs: ["c"],
+    attributes: transposed ? new Map([["transA", { kind: "int", value: 1 }]]) : new Map(),
   };
-  return writeModel(model);
+  const inputs = [matrix("a", "m", "n"), matrix("b", transposed ? "m" : "n", "k")];
+  const outputs = [matrix("c", transposed ? "n" : "m", "k")];
+  return writeModel(ownModel({ name: "product", nodes: [product], initializers: new Map(), inputs, outputs }));
 }

@@ -24,65 +24,8 @@ export function createMetrics(engine: Pick<Engine, "stats">, seriesLimit: number
   const pairs = new LabelPairs(seriesLimit);
   const pairOf = ({ tenant = "", model }: EngineRequest): Pair => pairs.of({ tenant, model });
   const registry = new Registry();
-  const registers = [registry];
-  const requests = new Counter({
-    name: "blockllm_requests_total",
-    help: "Requests to /v1 by tenant, model and HTTP status; a stream counts with the status it began with.",
-    labelNames: [...PAIR, "status"],
-    registers,
-  });
-  const answers = new Counter({
-    name: "blockllm_answers_total",
-    help: "Finished answers by tenant, model and reason: stop, length, deadline, cancelled, error.",
-    labelNames: [...PAIR, "reason"],
-    registers,
-  });
-  const promptTokens = new Counter({
-    name: "blockllm_prompt_tokens_total",
-    help: "Prompt tokens given to the engine, once per answer.",
-    labelNames: PAIR,
-    registers,
-  });
-  const outputTokens = new Counter({
-    name: "blockllm_output_tokens_total",
-    help: "Tokens generated.",
-    labelNames: PAIR,
-    registers,
-  });
-  const firstToken = new Histogram({
-    name: "blockllm_time_to_first_token_seconds",
-    help: "From handing a request to the engine to its first token.",
-    labelNames: PAIR,
-    buckets: FIRST_TOKEN_BUCKETS,
-    registers,
-  });
-  const eachToken = new Histogram({
-    name: "blockllm_time_per_output_token_seconds",
-    help: "Mean time of an answer's tokens after the first.",
-    labelNames: PAIR,
-    buckets: TOKEN_BUCKETS,
-    registers,
-  });
-  const queue = new Histogram({
-    name: "blockllm_queue_seconds",
-    help: "What answers waited for their first place in a step.",
-    labelNames: PAIR,
-    buckets: WAIT_BUCKETS,
-    registers,
-  });
-  const load = new Histogram({
-    name: "blockllm_load_wait_seconds",
-    help: "What answers waited for segments of their model to be loaded, of those that did.",
-    labelNames: PAIR,
-    buckets: WAIT_BUCKETS,
-    registers,
-  });
-  const preemptions = new Counter({
-    name: "blockllm_preemptions_total",
-    help: "How often answers gave way to others for want of memory.",
-    labelNames: PAIR,
-    registers,
-  });
+  const { requests, answers, promptTokens, outputTokens, firstToken, eachToken, queue, load, preemptions } =
+    registerAnswerMetrics(registry);
   const reportStats = registerEngineMetrics(registry);
 
   return {
@@ -112,6 +55,70 @@ export function createMetrics(engine: Pick<Engine, "stats">, seriesLimit: number
         headers: { "content-type": registry.contentType },
       });
     },
+  };
+}
+
+function registerAnswerMetrics(registry: Registry) {
+  const registers = [registry];
+  return {
+    requests: new Counter({
+      name: "blockllm_requests_total",
+      help: "Requests to /v1 by tenant, model and HTTP status; a stream counts with the status it began with.",
+      labelNames: [...PAIR, "status"],
+      registers,
+    }),
+    answers: new Counter({
+      name: "blockllm_answers_total",
+      help: "Finished answers by tenant, model and reason: stop, length, deadline, cancelled, error.",
+      labelNames: [...PAIR, "reason"],
+      registers,
+    }),
+    promptTokens: new Counter({
+      name: "blockllm_prompt_tokens_total",
+      help: "Prompt tokens given to the engine, once per answer.",
+      labelNames: PAIR,
+      registers,
+    }),
+    outputTokens: new Counter({
+      name: "blockllm_output_tokens_total",
+      help: "Tokens generated.",
+      labelNames: PAIR,
+      registers,
+    }),
+    firstToken: new Histogram({
+      name: "blockllm_time_to_first_token_seconds",
+      help: "From handing a request to the engine to its first token.",
+      labelNames: PAIR,
+      buckets: FIRST_TOKEN_BUCKETS,
+      registers,
+    }),
+    eachToken: new Histogram({
+      name: "blockllm_time_per_output_token_seconds",
+      help: "Mean time of an answer's tokens after the first.",
+      labelNames: PAIR,
+      buckets: TOKEN_BUCKETS,
+      registers,
+    }),
+    queue: new Histogram({
+      name: "blockllm_queue_seconds",
+      help: "What answers waited for their first place in a step.",
+      labelNames: PAIR,
+      buckets: WAIT_BUCKETS,
+      registers,
+    }),
+    load: new Histogram({
+      name: "blockllm_load_wait_seconds",
+      help: "What answers waited for segments of their model to be loaded, of those that did.",
+      labelNames: PAIR,
+      buckets: WAIT_BUCKETS,
+      registers,
+    }),
+    preemptions: new Counter({
+      name: "blockllm_preemptions_total",
+      help: "How often answers gave way to others for want of memory.",
+      labelNames: PAIR,
+      registers,
+    }),
   };
 }
 

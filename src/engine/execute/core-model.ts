@@ -1,5 +1,6 @@
 import type { CoreSpec } from "../../blocks/block.ts";
-import type { Attribute, GraphNode, OnnxModel, ValueInfo } from "../../onnx/model.ts";
+import type { Attribute, GraphNode, ValueInfo } from "../../onnx/model.ts";
+import { ownModel } from "../../onnx/own-model.ts";
 import { writeModel } from "../../onnx/write-model.ts";
 
 /** The attention core of a chunk of one sequence as an ONNX file of one node: q, k, v, length and, if masked, mask in; o out. */
@@ -13,14 +14,7 @@ export function coreModel(core: CoreSpec, masked: boolean): Uint8Array {
   if (masked) inputs.push({ name: "mask", dtype: "float32", dims: [1, "mask_heads", "queries", "keys"] });
   const node = coreNode(core, masked ? "mask" : "");
   const outputs = [rows("o", "queries", core.heads * core.valueHeadSize)];
-  const model: OnnxModel = {
-    irVersion: 10,
-    producer: "blockllm",
-    opsets: new Map([["", 24]]),
-    graph: { name: "attention-core", nodes: [node], initializers: new Map(), inputs, outputs },
-    functions: new Map(),
-  };
-  return writeModel(model);
+  return writeModel(ownModel({ name: "attention-core", nodes: [node], initializers: new Map(), inputs, outputs }));
 }
 
 /** `Attention` (ai.onnx, opset 24); `length` aligns the causality of its queries with the last of the keys. */

@@ -1,5 +1,6 @@
 import type { CoreSpec } from "../../blocks/block.ts";
-import type { Attribute, GraphNode, OnnxModel, TensorInfo, ValueInfo } from "../../onnx/model.ts";
+import type { Attribute, GraphNode, TensorInfo, ValueInfo } from "../../onnx/model.ts";
+import { ownModel } from "../../onnx/own-model.ts";
 import { writeModel } from "../../onnx/write-model.ts";
 import { rows } from "./core-model.ts";
 
@@ -27,14 +28,7 @@ export function decodeCoreModel(core: CoreSpec, slots: number): Uint8Array {
   ]);
   inputs.unshift({ name: "q", dtype: "float32", dims: [1, slots, core.heads * core.headSize] });
   const outputs: ValueInfo[] = [{ name: "o", dtype: "float32", dims: [1, slots, core.heads * core.valueHeadSize] }];
-  const model: OnnxModel = {
-    irVersion: 10,
-    producer: "blockllm",
-    opsets: new Map([["", 24]]),
-    graph: { name: "decode-core", ...decodeNodes(core, names), inputs, outputs },
-    functions: new Map(),
-  };
-  return writeModel(model);
+  return writeModel(ownModel({ name: "decode-core", ...decodeNodes(core, names), inputs, outputs }));
 }
 
 /**

@@ -1,4 +1,5 @@
 import type { ElementType, GraphNode, OnnxModel, TensorInfo } from "../../onnx/model.ts";
+import { ownModel } from "../../onnx/own-model.ts";
 
 /** What decides which kernel multiplies rows: all but the numbers. */
 export type Product = FloatProduct | BlockProduct;
@@ -45,22 +46,13 @@ function cut(side: number, most: number): number {
 /** Rows `x` [1, rows, inner] to `y`, by a matrix of noise. */
 export function productModel(product: Product): { model: OnnxModel; inner: number } {
   const { node, initializers, inner } = product.kind === "floats" ? floatNode(product) : blockNode(product);
-  const model: OnnxModel = {
-    irVersion: 10,
-    producer: "blockllm",
-    opsets: new Map([
-      ["", 21],
-      ["com.microsoft", 1],
-    ]),
-    functions: new Map(),
-    graph: {
-      name: "product",
-      nodes: [node],
-      initializers: new Map(initializers.map((each) => [each.name, each])),
-      inputs: [{ name: "x", dtype: "float32", dims: [1, "rows", inner] }],
-      outputs: [{ name: "y", dtype: "float32", dims: null }],
-    },
-  };
+  const model = ownModel({
+    name: "product",
+    nodes: [node],
+    initializers: new Map(initializers.map((each) => [each.name, each])),
+    inputs: [{ name: "x", dtype: "float32", dims: [1, "rows", inner] }],
+    outputs: [{ name: "y", dtype: "float32", dims: null }],
+  });
   return { model, inner };
 }
 

@@ -5,6 +5,7 @@ import { fuseParts } from "../../chain/fuse-parts.ts";
 import { packProjections } from "../../chain/pack-projections.ts";
 import type { BlockSource } from "../../chain/resolve-chain.ts";
 import type { Attribute, GraphNode, OnnxModel } from "../../onnx/model.ts";
+import { ownModel } from "../../onnx/own-model.ts";
 import { rows } from "./core-model.ts";
 import { decodeNodes } from "./decode-core.ts";
 import { readPart } from "./read-segment.ts";
@@ -76,29 +77,23 @@ function corePart(core: CoreSpec, layer: number): OnnxModel {
     attributes: new Map(),
   });
   const { nodes, initializers } = decodeNodes(core, [{ k: "all_k", v: "all_v" }]);
-  return {
-    irVersion: 10,
-    producer: "blockllm",
-    opsets: new Map([["", 24]]),
-    functions: new Map(),
-    graph: {
-      name: "core",
-      nodes: [join("k"), join("v"), ...nodes, give("k"), give("v")],
-      initializers,
-      inputs: [
-        rows("q", "N", core.heads * core.headSize),
-        rows("k", "N", widths.k),
-        rows("v", "N", widths.v),
-        rows(past.k, `past.${layer}`, widths.k),
-        rows(past.v, `past.${layer}`, widths.v),
-      ],
-      outputs: [
-        rows("o", "N", core.heads * core.valueHeadSize),
-        rows(given.k, "N", widths.k),
-        rows(given.v, "N", widths.v),
-      ],
-    },
-  };
+  return ownModel({
+    name: "core",
+    nodes: [join("k"), join("v"), ...nodes, give("k"), give("v")],
+    initializers,
+    inputs: [
+      rows("q", "N", core.heads * core.headSize),
+      rows("k", "N", widths.k),
+      rows("v", "N", widths.v),
+      rows(past.k, `past.${layer}`, widths.k),
+      rows(past.v, `past.${layer}`, widths.v),
+    ],
+    outputs: [
+      rows("o", "N", core.heads * core.valueHeadSize),
+      rows(given.k, "N", widths.k),
+      rows(given.v, "N", widths.v),
+    ],
+  });
 }
 
 /** The core of a row that came twice: it attends once, and its o rows go on twice. */

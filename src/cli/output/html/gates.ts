@@ -3,54 +3,9 @@ import { formatNumber } from "../format.ts";
 import { html, type Markup } from "./markup.ts";
 
 /** Limits that were asked for, and whether they were met; nothing where none was. */
-export function renderGates({ gate, ratio, equivalent }: Dedupe): Markup | null {
-  if (gate === undefined) return null;
-  const { fail_under, max_kl, min_top1, unmeasured = [] } = gate;
-  const drifts = (equivalent?.models ?? []).map(({ held_out }) => held_out);
-  const most = Math.max(0, ...drifts.flatMap(({ kl, kl_answers }) => [kl, kl_answers]));
-  const least = Math.min(1, ...drifts.flatMap(({ top1, top1_answers }) => [top1, top1_answers]));
-  const rows = [
-    ...(fail_under === undefined
-      ? []
-      : [
-          {
-            what: "ratio of logical to stored bytes",
-            value: ratio.toFixed(2),
-            limit: `at least ${fail_under}`,
-            passed: ratio >= fail_under,
-          },
-        ]),
-    ...(max_kl === undefined
-      ? []
-      : [
-          {
-            what: "largest mean KL of a model from itself as split",
-            value: formatNumber(most),
-            limit: `at most ${max_kl}`,
-            passed: most <= max_kl,
-          },
-        ]),
-    ...(min_top1 === undefined
-      ? []
-      : [
-          {
-            what: "smallest share of the same likeliest token",
-            value: formatNumber(least),
-            limit: `at least ${min_top1}`,
-            passed: least >= min_top1,
-          },
-        ]),
-    ...(unmeasured.length === 0
-      ? []
-      : [
-          {
-            what: "models merged without their originals: what that costs cannot be measured",
-            value: unmeasured.join(", "),
-            limit: "none",
-            passed: false,
-          },
-        ]),
-  ];
+export function renderGates(dedupe: Dedupe): Markup | null {
+  const verdicts = verdictsOf(dedupe);
+  if (verdicts === null) return null;
   return html`<section>
     <h2>Gates</h2>
     <table>
@@ -63,7 +18,7 @@ export function renderGates({ gate, ratio, equivalent }: Dedupe): Markup | null 
         </tr>
       </thead>
       <tbody>
-        ${rows.map(
+        ${verdicts.map(
           ({ what, value, limit, passed }) =>
             html`<tr>
               <th scope="row">${what}</th>
@@ -75,4 +30,51 @@ export function renderGates({ gate, ratio, equivalent }: Dedupe): Markup | null 
       </tbody>
     </table>
   </section>`;
+}
+
+interface Verdict {
+  what: string;
+  value: string;
+  limit: string;
+  passed: boolean;
+}
+
+function verdictsOf({ gate, ratio, equivalent }: Dedupe): Verdict[] | null {
+  if (gate === undefined) return null;
+  const { fail_under, max_kl, min_top1, unmeasured = [] } = gate;
+  const drifts = (equivalent?.models ?? []).map(({ held_out }) => held_out);
+  const verdicts: Verdict[] = [];
+  if (fail_under !== undefined)
+    verdicts.push({
+      what: "ratio of logical to stored bytes",
+      value: ratio.toFixed(2),
+      limit: `at least ${fail_under}`,
+      passed: ratio >= fail_under,
+    });
+  if (max_kl !== undefined) {
+    const most = Math.max(0, ...drifts.flatMap(({ kl, kl_answers }) => [kl, kl_answers]));
+    verdicts.push({
+      what: "largest mean KL of a model from itself as split",
+      value: formatNumber(most),
+      limit: `at most ${max_kl}`,
+      passed: most <= max_kl,
+    });
+  }
+  if (min_top1 !== undefined) {
+    const least = Math.min(1, ...drifts.flatMap(({ top1, top1_answers }) => [top1, top1_answers]));
+    verdicts.push({
+      what: "smallest share of the same likeliest token",
+      value: formatNumber(least),
+      limit: `at least ${min_top1}`,
+      passed: least >= min_top1,
+    });
+  }
+  if (unmeasured.length > 0)
+    verdicts.push({
+      what: "models merged without their originals: what that costs cannot be measured",
+      value: unmeasured.join(", "),
+      limit: "none",
+      passed: false,
+    });
+  return verdicts;
 }

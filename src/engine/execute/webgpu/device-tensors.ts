@@ -1,5 +1,6 @@
 import { InferenceSession, Tensor } from "onnxruntime-node";
 import type { Attribute, GraphNode, OnnxModel, ValueInfo } from "../../../onnx/model.ts";
+import { ownModel } from "../../../onnx/own-model.ts";
 import { writeModel } from "../../../onnx/write-model.ts";
 import { webgpuOptions } from "./webgpu-options.ts";
 
@@ -148,18 +149,9 @@ function copyModel(): OnnxModel {
   );
 }
 
-/** A small graph of opset 24 without weights. */
+/** A small graph without weights. */
 export function toolModel(inputs: ValueInfo[], nodes: GraphNode[], outputs: ValueInfo[]): OnnxModel {
-  return {
-    irVersion: 10,
-    producer: "blockllm",
-    opsets: new Map([
-      ["", 24],
-      ["com.microsoft", 1],
-    ]),
-    graph: { name: "tool", nodes, initializers: new Map(), inputs, outputs },
-    functions: new Map(),
-  };
+  return ownModel({ name: "tool", nodes, initializers: new Map(), inputs, outputs });
 }
 
 export function node(
