@@ -10,6 +10,7 @@ import { readGraphAlone } from "../onnx/read-model.ts";
 import { writeModel } from "../onnx/write-model.ts";
 import type { Repository } from "../store/repository.ts";
 import { BlockllmError } from "../support/errors.ts";
+import { makeFolder } from "../support/make-folder.ts";
 import type { BlockChain, Chain } from "./chain.ts";
 import { ExportGraph } from "./export-graph.ts";
 import { attachFactors, type AttachedFactors } from "./attach-factors.ts";
@@ -39,7 +40,7 @@ export async function exportModel(
   refuseTaken(target, folder);
   const chain = await resolveChain(repository, name);
   const model = await joinChain(repository, chain);
-  await mkdir(dirname(target), { recursive: true });
+  await makeFolder(dirname(target));
   const unfinished = `${target}.part-${process.pid}`;
   await mkdir(unfinished);
   try {
@@ -53,6 +54,10 @@ export async function exportModel(
 }
 
 function refuseTaken(target: string, given: string): void {
+  if (given === "")
+    throw new BlockllmError("usage", "the folder to write to has no name", {
+      hint: "give a folder that does not exist yet",
+    });
   if (!existsSync(target)) return;
   const reason = !statSync(target).isDirectory() ? "is a file" : readdirSync(target).length > 0 ? "is not empty" : null;
   if (reason !== null)

@@ -42,7 +42,12 @@ export async function changeSharing(
   const wanted = names.length === 0 ? undefined : names;
   if (options.undo === true) return { undone: await goBack(repository, wanted, options) };
   if (options.exactOnly !== undefined) {
-    if (wanted === undefined) throw new BlockllmError("usage", "--exact-only is for models that are named");
+    if (wanted === undefined) {
+      const flag = options.exactOnly ? "--exact-only" : "--no-exact-only";
+      throw new BlockllmError("usage", `${flag} is for models that are named`, {
+        hint: `blockllm dedupe <models> ${flag}`,
+      });
+    }
     const models = await markExactOnly(repository, wanted, { exactOnly: options.exactOnly, signal });
     return { exact_only: { models, marked: options.exactOnly } };
   }

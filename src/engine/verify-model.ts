@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -6,6 +6,7 @@ import { exportModel } from "../chain/export-model.ts";
 import type { Repository } from "../store/repository.ts";
 import { errorCode } from "../store/storage-error.ts";
 import { BlockllmError } from "../support/errors.ts";
+import { makeFolder } from "../support/make-folder.ts";
 import { rankDevices, startOnFirst } from "./device/choose-device.ts";
 import type { DeviceWish } from "./device/device.ts";
 import { engineConfig } from "./engine-config.ts";
@@ -131,7 +132,7 @@ async function reassemble(repository: Repository, name: string, signal: AbortSig
 async function makeWorkplace(root: string): Promise<string> {
   const cache = join(root, "cache");
   try {
-    await mkdir(cache, { recursive: true });
+    await makeFolder(cache);
     return await mkdtemp(join(cache, "verify-"));
   } catch (error) {
     if (!["EROFS", "EACCES", "EPERM"].includes(errorCode(error) ?? "")) throw error;

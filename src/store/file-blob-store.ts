@@ -1,8 +1,9 @@
 import { createReadStream } from "node:fs";
-import { mkdir, open, opendir, rm, stat } from "node:fs/promises";
+import { open, opendir, rm, stat } from "node:fs/promises";
 
 import type { Digest } from "../blocks/block.ts";
 import { digestBytes, isDigest, startDigest } from "../fingerprint/digest.ts";
+import { makeFolder } from "../support/make-folder.ts";
 import { type BlobFolder, blobFolder, blobPath, syncFolder } from "./blob-folder.ts";
 import type { BlobSource, BlobStore, PutManyOptions, StoredBlob } from "./blob-store.ts";
 import type { Descriptor } from "./descriptor.ts";
@@ -93,8 +94,8 @@ export class FileBlobStore implements BlobStore {
   }
 
   async putMany(sources: Iterable<BlobSource>, options: PutManyOptions = {}): Promise<Descriptor[]> {
-    await mkdir(this.folder.blobs, { recursive: true });
-    await mkdir(this.folder.incoming, { recursive: true });
+    await makeFolder(this.folder.blobs);
+    await makeFolder(this.folder.incoming);
     const writer = new BlobWriter(this);
     let blobs = 0;
     let bytes = 0;

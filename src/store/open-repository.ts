@@ -1,7 +1,9 @@
-import { mkdir, readdir, readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 
 import { BlockllmError } from "../support/errors.ts";
+import { makeFolder } from "../support/make-folder.ts";
+import { reasonOf } from "../support/reason.ts";
 import { type BlobFolder, blobFolder, syncFolder } from "./blob-folder.ts";
 import { withIndexLock, writeDurably } from "./index-file.ts";
 import { Repository } from "./repository.ts";
@@ -46,9 +48,10 @@ async function isRepository(folder: BlobFolder): Promise<boolean> {
 /** Under the lock, and oci-layout last: two processes that create one repository at once make one. */
 async function createRepository(folder: BlobFolder): Promise<void> {
   try {
-    await mkdir(folder.blobs, { recursive: true });
-    await mkdir(folder.incoming, { recursive: true });
+    await makeFolder(folder.blobs);
+    await makeFolder(folder.incoming);
   } catch (error) {
+    if (errorCode(error) === "ENOENT") throw noPlace(folder, error);
     throw await explainWriteError(error, folder.root, 0);
   }
   await withIndexLock(folder, async () => {
@@ -56,6 +59,14 @@ async function createRepository(folder: BlobFolder): Promise<void> {
     await writeDurably(folder, "index.json", EMPTY_INDEX);
     await writeDurably(folder, "oci-layout", LAYOUT);
     await syncFolder(join(folder.root, "blobs"));
+  });
+}
+
+/** Some folders take none inside: those of /proc. */
+function noPlace(folder: BlobFolder, cause: unknown): BlockllmError {
+  return new BlockllmError("io_failed", `${folder.root} cannot be made: ${reasonOf(cause)}`, {
+    hint: "choose another folder with --repo",
+    cause,
   });
 }
 

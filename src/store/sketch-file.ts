@@ -1,10 +1,11 @@
 import { randomUUID } from "node:crypto";
-import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
 import type { Digest } from "../blocks/block.ts";
 import { digestBytes, digestFromHex, digestHex } from "../fingerprint/digest.ts";
 import { SKETCH_WORDS } from "../fingerprint/sketch.ts";
+import { makeFolder } from "../support/make-folder.ts";
 import type { BlobFolder } from "./blob-folder.ts";
 import { errorCode } from "./storage-error.ts";
 
@@ -55,7 +56,7 @@ export async function writeSketches(folder: BlobFolder, sketches: Sketches): Pro
   const check = Buffer.from(digestHex(digestBytes(body)), "hex");
   const incoming = join(cacheOf(folder), `incoming-${process.pid}-${randomUUID()}`);
   try {
-    await mkdir(cacheOf(folder), { recursive: true });
+    await makeFolder(cacheOf(folder));
     await writeFile(incoming, Buffer.concat([body, check]));
     await rename(incoming, pathOf(folder));
   } catch (error) {

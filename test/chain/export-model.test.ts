@@ -93,6 +93,10 @@ describe("exportModel", () => {
     await expect(exportModel(split.repository, MODEL, target)).rejects.toMatchObject({ code: "usage" });
   });
 
+  it("refuses a folder without a name", async () => {
+    await expect(exportModel(split.repository, MODEL, "")).rejects.toMatchObject({ code: "usage" });
+  });
+
   it("knows only the repository's models", async () => {
     await expect(exportModel(split.repository, "nobody", join(folder, "nobody"))).rejects.toMatchObject({
       code: "model_not_found",

@@ -113,6 +113,10 @@ describe("dedupe --apply", () => {
 
   it("refuses what contradicts itself", async () => {
     expect(await runError(folder, "dedupe", "--apply", "--undo")).toMatchObject({ code: "usage" });
-    expect(await runError(folder, "dedupe", "--exact-only")).toMatchObject({ code: "usage" });
+    for (const flag of ["--exact-only", "--no-exact-only"])
+      expect(await runError(folder, "dedupe", flag)).toMatchObject({
+        code: "usage",
+        message: `${flag} is for models that are named`,
+      });
   });
 });

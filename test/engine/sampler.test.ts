@@ -42,6 +42,7 @@ describe("a sampler", () => {
     expect(drawn({ topK: 3 })).toEqual([1, 2, 3]);
     expect(drawn({ topP: 0.5 })).toEqual([1, 3]);
     expect(drawn({ topP: 0.01 })).toEqual([1]);
+    expect(drawn({ topP: 0 })).toEqual([1]);
     expect(drawn({ minP: 0.3 })).toEqual([1, 2, 3]);
   });
 

@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
@@ -33,6 +34,14 @@ describe("openRepository", () => {
     await mkdir(join(folder, "layout"));
     await writeFile(join(folder, "layout", "oci-layout"), `{"imageLayoutVersion": "9.0.0"}`);
     await expect(openRepository(join(folder, "layout"))).rejects.toMatchObject({ code: "repository_invalid" });
+  });
+
+  it("says so where no folder can be made", async ({ skip }) => {
+    skip(!existsSync("/proc/self"), "only Linux has such a folder everywhere");
+    await expect(openRepository("/proc/blockllm", { create: true })).rejects.toMatchObject({
+      code: "io_failed",
+      message: expect.stringContaining("/proc/blockllm cannot be made"),
+    });
   });
 
   it("refuses an index.json that is damaged or gone", async () => {

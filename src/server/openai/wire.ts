@@ -18,7 +18,7 @@ const stopString = z.string().min(1).max(STOP_LENGTH_LIMIT);
 const SHARED_KEYS = {
   model: z.string().min(1),
   temperature: z.number().min(0).max(2).nullish(),
-  top_p: z.number().gt(0).max(1).nullish(),
+  top_p: z.number().min(0).max(1).nullish(),
   top_k: z.int().min(-1).nullish(),
   min_p: z.number().min(0).max(1).nullish(),
   presence_penalty: z.number().min(-2).max(2).nullish(),
