@@ -171,14 +171,9 @@ export class Engine {
 
   stats(): EngineStats {
     const { executor } = this.#parts;
-    const prefixBytes = this.#scheduler.prefixes.claimedBytes;
     return {
       ...structuredClone(this.#counters),
-      queued: this.#scheduler.waiting.size,
-      running: this.#scheduler.running.size,
-      kvBytes: this.#budget.taken("kv") - prefixBytes,
-      prefixBytes,
-      kvBytesLimit: this.#budget.kvLimitBytes,
+      ...this.#scheduler.stats,
       stateBytes: executor.stateBytes(),
       deviceLosses: executor.deviceLosses ?? 0,
       memoryBytesLimit: this.#budget.totalBytes,
@@ -346,6 +341,8 @@ export class Engine {
   #settle(work: Work[], outcomes: Outcome[]): void {
     for (const [index, { sequence, start, count, draft }] of work.entries()) {
       const { sampled, error } = outcomes[index]!;
+      // An earlier chunk of the same prompt failed.
+      if (!this.#sequences.has(sequence.id)) continue;
       const accepted = Math.max(0, sampled.length - 1);
       countWork(this.#counters, work[index]!, accepted);
       sequence.advance(start + count + accepted);

@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { Engine } from "../../src/engine/engine.ts";
 import { engineConfig, type EngineConfig } from "../../src/engine/engine-config.ts";
 import { ScriptedExecutor } from "./scripted-executor.ts";
+import type { BatchItem } from "../../src/engine/execute/executor.ts";
 import type { EngineEvent, EngineRequest } from "../../src/engine/request.ts";
 import type { Clock } from "../../src/support/clock.ts";
 import { scriptedModel } from "./scripted-model.ts";
@@ -152,7 +153,8 @@ describe("an error ends", () => {
 });
 
 test("steps, tokens and ends are counted", async () => {
-  const { engine, finish } = harness();
+  // A chunk in each step.
+  const { engine, finish } = harness(undefined, { maxBatchTokens: 17 });
   engine.submit(1, { ...REQUEST, tokens: Array.from({ length: 40 }, () => 2), maxTokens: 3 });
   await finish();
   expect(engine.stats()).toMatchObject({
@@ -162,6 +164,51 @@ test("steps, tokens and ends are counted", async () => {
     yields: 0,
     ended: { stop: 0, length: 1, cancelled: 0, error: 0 },
     steps: { count: 5 },
+  });
+});
+
+describe("rows that nobody else wants", () => {
+  const prompt = (length: number): number[] => Array.from({ length }, () => 2);
+
+  class WatchedExecutor extends ScriptedExecutor {
+    readonly batches: [sequence: number, start: number, rows: number][][] = [];
+    failure: Error | null = null;
+
+    override execute(items: BatchItem[]): Promise<Float32Array[]> {
+      this.batches.push(items.map(({ sequence, start, tokens }) => [sequence, start, tokens.length]));
+      return this.failure ? Promise.reject(this.failure) : super.execute(items);
+    }
+  }
+
+  test("go to further chunks of prompts, in turns, on the same grid", async () => {
+    const executor = new WatchedExecutor(SCRIPT);
+    const { engine, finish } = harness(executor, { maxBatchTokens: 64 });
+    engine.submit(1, { ...REQUEST, tokens: prompt(70), maxTokens: 1 });
+    engine.submit(2, { ...REQUEST, tokens: prompt(24), maxTokens: 1 });
+    await finish();
+    expect(executor.batches).toEqual([
+      [
+        [1, 0, 16],
+        [2, 0, 16],
+        [1, 16, 16],
+        [2, 16, 8],
+      ],
+      [
+        [1, 32, 16],
+        [1, 48, 16],
+        [1, 64, 6],
+      ],
+    ]);
+  });
+
+  test("end a request once where a step of several of its chunks fails", async () => {
+    const executor = new WatchedExecutor(SCRIPT);
+    executor.failure = new Error("no room");
+    const { engine, answer, finish } = harness(executor, { maxBatchTokens: 64 });
+    engine.submit(1, { ...REQUEST, tokens: prompt(60) });
+    await finish();
+    expect(executor.batches).toHaveLength(1);
+    expect(answer(1)).toEqual([expect.objectContaining({ type: "request-end", reason: "error" })]);
   });
 });
 

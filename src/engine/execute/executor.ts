@@ -31,7 +31,8 @@ export interface Executor {
   open(sequence: number, options: { model: string; maxTokens: number }): void;
 
   /**
-   * Runs all items, at most one per sequence, and appends their tokens to the sequences' states. Gives per item
+   * Runs all items and appends their tokens to the sequences' states: one per sequence, or several chunks of its prompt, one
+   * behind the other, where its model takes prompts in chunks and its caches do not come in capacities. Gives per item
    * float32 logits [rows, vocabulary]: 0, 1 or all rows as the item asked; valid until the next `execute`. The rows of an
    * item are the same bit for bit whatever other items are in the batch. Error: PartlyFailed; any other is of all items,
    * whose states are then unknown.

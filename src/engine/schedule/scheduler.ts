@@ -11,7 +11,7 @@ import type { SetAside } from "../memory/set-aside.ts";
 import type { Sequence } from "../sequence.ts";
 import { Drafter } from "../speculate/drafter.ts";
 import { LoadPatience } from "./load-patience.ts";
-import { isDecode, nextWork, type Work } from "./next-work.ts";
+import { isDecode, nextWork, withChunksBehind, type Work } from "./next-work.ts";
 import { rankOf } from "./priority.ts";
 import { TokenCounters } from "./token-counters.ts";
 import { inTurns } from "./turns.ts";
@@ -79,6 +79,17 @@ export class Scheduler {
     return this.#running;
   }
 
+  get stats(): Record<"queued" | "running" | "kvBytes" | "kvBytesLimit" | "prefixBytes", number> {
+    const prefixBytes = this.prefixes.claimedBytes;
+    return {
+      queued: this.#waiting.size,
+      running: this.#running.size,
+      kvBytes: this.#budget.taken("kv") - prefixBytes,
+      kvBytesLimit: this.#budget.kvLimitBytes,
+      prefixBytes,
+    };
+  }
+
   add(sequence: Sequence): void {
     // Who had to yield waits too, but holds no place: it was taken from those who had none yet (waiting-room.ts).
     const unbegun = [...this.#waiting].filter(({ computed }) => computed === 0).length;
@@ -117,10 +128,11 @@ export class Scheduler {
     const decodes = this.#pickDecodes(yielded);
     const prefills = this.#pickPrefills(this.#config.maxBatchTokens - decodes.length, { admitted, yielded });
     // A better class may have taken a decode's place.
-    const work = [...decodes, ...prefills].filter((sequence) => this.#running.has(sequence)).map(nextWork);
+    const picked = [...decodes, ...prefills].filter((sequence) => this.#running.has(sequence));
+    const first = picked.map((sequence) => nextWork(sequence));
+    const work = withChunksBehind(first, this.#rowsLeft(first));
     for (const one of work) one.shared = this.#lookUpShared(one);
-    const used = work.reduce((sum, { sequence }) => sum + this.#cost(sequence), 0);
-    this.drafter.addDrafts(work, this.#config.maxBatchTokens - used);
+    this.drafter.addDrafts(work, this.#rowsLeft(work));
     for (const { sequence, start, count, draft } of work) {
       const fresh = Math.max(0, start + count - Math.max(start, sequence.computed));
       this.#counters.charge(sequence.tenant, (fresh + draft.length) / sequence.policy.weight);
@@ -223,6 +235,10 @@ export class Scheduler {
       picked.push(sequence);
     }
     return picked;
+  }
+
+  #rowsLeft(work: readonly Work[]): number {
+    return this.#config.maxBatchTokens - work.reduce((sum, one) => sum + this.#costOf(one), 0);
   }
 
   /**
@@ -358,9 +374,13 @@ export class Scheduler {
     );
   }
 
-  /** An opaque model's prompt goes in one call however long; it counts as one chunk, or it could never run. */
   #cost(sequence: Sequence): number {
-    return Math.min(nextWork(sequence).count, this.#config.prefillChunk);
+    return this.#costOf(nextWork(sequence));
+  }
+
+  /** An opaque model's prompt goes in one call however long; it counts as one chunk, or it could never run. */
+  #costOf({ count }: Work): number {
+    return Math.min(count, this.#config.prefillChunk);
   }
 }
 
