@@ -18,6 +18,7 @@ import { addModel, KEPT_WHOLE } from "../src/store/add-model.ts";
 import { openRepository } from "../src/store/open-repository.ts";
 import type { Repository } from "../src/store/repository.ts";
 import { BlockllmError } from "../src/support/errors.ts";
+import { reasonOf } from "../src/support/reason.ts";
 
 const { values } = parseArgs({
   options: {
@@ -34,7 +35,7 @@ interface Judged {
   /** Why it is not cut; an error's code first. */
   reason?: string;
   /** Absent where there is no golden, or nothing to run. */
-  tokens?: "right" | "right without optimisations" | "wrong";
+  tokens?: "right" | "right without optimisations" | "wrong" | "fails";
   /** The first token that is not the golden's, counted from 0, and how far from Python's the first logits are. */
   wrongAt?: number;
   logits?: number;
@@ -86,7 +87,11 @@ async function judge(repository: Repository, path: string): Promise<Judged> {
     const golden = join(source, "golden.json");
     if (!existsSync(golden)) return one;
     const expected = JSON.parse(readFileSync(golden, "utf8")) as Golden;
-    return { ...one, ...(await compare(repository, { name, vocabulary: document.vocabSize }, expected)) };
+    try {
+      return { ...one, ...(await compare(repository, { name, vocabulary: document.vocabSize }, expected)) };
+    } catch (error) {
+      return { ...one, tokens: "fails", reason: reasonOf(error) };
+    }
   } catch (error) {
     if (!(error instanceof BlockllmError)) throw error;
     return { path, outcome: "refused", reason: `${error.code}: ${error.message}` };

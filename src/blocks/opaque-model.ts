@@ -32,7 +32,8 @@ export function describeOpaque(model: OnnxModel, hints: ModelHints): OpaqueSpec 
     logits: logits.name,
     past: roles.flatMap(({ name, role }) => {
       if (role !== "past" && role !== "state") return [];
-      return [pairPast(byName.get(name)!, { outputs, hints, grows: role === "past" })];
+      const ring = ringCapacity(model, name);
+      return [pairPast(byName.get(name)!, { outputs, hints, grows: role === "past", ring })];
     }),
     constants: roles
       .filter(({ role }) => role === "constant")
@@ -56,7 +57,7 @@ function rolesOrRefuse(model: OnnxModel): ReturnType<typeof inputRoles> {
 
 function pairPast(
   input: ValueInfo,
-  { outputs, hints, grows }: { outputs: ValueInfo[]; hints: ModelHints; grows: boolean },
+  { outputs, hints, grows, ring }: { outputs: ValueInfo[]; hints: ModelHints; grows: boolean; ring: number | null },
 ): OpaqueSpec["past"][number] {
   const wanted = continuationNames(input.name);
   const output = outputs.find(({ name }) => wanted.includes(name));
@@ -71,7 +72,19 @@ function pairPast(
   if (typeof dims.at(-1) !== "number") dims[dims.length - 1] = hints.headSize;
   // [2, batch, heads, past, width] holds keys and values; the batch is 1.
   if (dims.length === 5) dims[1] = 1;
-  return { input: input.name, output: output.name, dtype, dims, sequenceAxis };
+  if (ring === null) return { input: input.name, output: output.name, dtype, dims, sequenceAxis };
+  dims[sequenceAxis] = ring;
+  return { input: input.name, output: output.name, dtype, dims, sequenceAxis: null };
+}
+
+/**
+ * Tokens of a cache that goes round instead of growing: it has its size from the first call on. Attribute
+ * `sliding_window_cache` of GroupQueryAttention (ONNX Runtime contrib operators). Null: it grows.
+ */
+function ringCapacity({ graph }: OnnxModel, past: string): number | null {
+  const user = graph.nodes.find(({ opType, inputs }) => opType === "GroupQueryAttention" && inputs.includes(past));
+  const [rings, window] = ["sliding_window_cache", "local_window_size"].map((name) => user?.attributes.get(name));
+  return rings?.kind === "int" && rings.value === 1 && window?.kind === "int" ? window.value : null;
 }
 
 const CACHE_TYPES = ["float32", "float16", "int8", "uint8"] as const;

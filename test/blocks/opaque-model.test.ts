@@ -25,6 +25,22 @@ it.each(["int8", "uint8"] as const)(
   },
 );
 
+it("a cache that goes round is a state of its window's size", () => {
+  const model = withCachesOf("int8");
+  const user = { name: "local", opType: "GroupQueryAttention", domain: "com.microsoft", outputs: ["unused"] };
+  const attributes = new Map(
+    Object.entries({ sliding_window_cache: 1, local_window_size: 6 }).map(
+      ([name, value]) => [name, { kind: "int", value }] as const,
+    ),
+  );
+  model.graph.nodes.push({ ...user, inputs: ["past_key_values.0.key"], attributes });
+  const apart = takeApart(model, HINTS);
+  const [ring, growing] = apart.kind === "opaque" ? apart.spec.past : [];
+  expect(ring).toMatchObject({ input: "past_key_values.0.key", sequenceAxis: null });
+  expect(ring!.dims.at(-2)).toBe(6);
+  expect(growing!.sequenceAxis).toBe(2);
+});
+
 it("a cache of a type that no exporter writes is refused", () => {
   expect(() => takeApart(withCachesOf("int16"), HINTS)).toThrow(/past_key_values\.0\.key.*int16/);
 });

@@ -25,6 +25,7 @@ export function fixtureModels(): string[] {
 /** Fixtures that are one opaque block. */
 export const KEPT_WHOLE = [
   "exports/dyn/granitemoe-18",
+  "exports/genai_v0.18.0/gemma3-cpu-kv-int8",
   "exports/genai_v0.18.0/lfm2-cpu-fp32",
   "exports/genai_v0.18.0/phi3-long-cpu-fp32",
 ];
