@@ -80,7 +80,8 @@ async function judge(repository: Repository, path: string): Promise<Judged> {
   try {
     const name = basename(path)
       .toLowerCase()
-      .replaceAll(/[^a-z0-9]+/g, "-");
+      .replaceAll(/[^a-z0-9]+/g, "-")
+      .replaceAll(/^-|-$/g, "");
     const { document } = await addModel(repository, source, { name });
     const reason = document.warnings.find((warning) => warning.startsWith(KEPT_WHOLE))?.slice(KEPT_WHOLE.length);
     const one: Judged = { path, outcome: document.opaque ? "kept whole" : "cut", ...(reason && { reason }) };

@@ -44,7 +44,11 @@ export function inputRoles(model: OnnxModel): InputRole[] {
 
 /** Inputs by which a graph shows that it is no decoder of tokens by itself. */
 const FOREIGN = [
-  { input: /^encoder_|_encoder_/i, reason: "the decoder of an encoder-decoder: it reads what an encoder gives" },
+  { input: /^input_features$/i, reason: "an encoder of sound: it takes no tokens" },
+  {
+    input: /^encoder_|_encoder_|\.encoder\./i,
+    reason: "the decoder of an encoder-decoder: it reads what an encoder gives",
+  },
   { input: /inputs?_embeds/i, reason: "it takes embeddings instead of token ids: its embedding was left out" },
   { input: /block_table|cumulative_seq/i, reason: "a graph for paged attention, which only a GPU's runtime can drive" },
 ];

@@ -70,6 +70,8 @@ it("a state that does not grow is served whole beside keys and values", () => {
 
 it.each([
   ["encoder_hidden_states", 3, /encoder_hidden_states: the decoder of an encoder-decoder/],
+  ["past_key_values.0.encoder.key", 4, /encoder\.key: the decoder of an encoder-decoder/],
+  ["input_features", 3, /input_features: an encoder of sound/],
   ["inputs_embeds", 3, /inputs_embeds: it takes embeddings instead of token ids/],
   ["block_table", 2, /block_table: a graph for paged attention/],
   ["vision_position_ids", 3, /vision_position_ids: positions of 3 axes/],
