@@ -16,6 +16,7 @@ export function describeOpaque(model: OnnxModel, hints: ModelHints): OpaqueSpec 
   const ids = named("ids");
   const logits = outputs.find(({ name }) => /logits/i.test(name));
   if (ids === null) throw refused("inputs", "no token ids input (an encoder, or a model that takes embeddings)");
+  refuseFixedShape(byName.get(ids)!);
   if (logits === undefined)
     throw refused("outputs", "no logits output (an encoder, or a model exported without its head)");
   const counted = roles.find(({ role }) => role === "past length" || role === "total length");
@@ -44,6 +45,15 @@ export function describeOpaque(model: OnnxModel, hints: ModelHints): OpaqueSpec 
         value: value!,
       })),
   };
+}
+
+/** As exporters write without dynamic axes: the runtime takes nothing else. */
+function refuseFixedShape({ name, dims }: ValueInfo): void {
+  const [sequences, tokens] = dims ?? [];
+  if (typeof tokens === "number")
+    throw refused(name, `it has the fixed shape [${dims!.join(", ")}]: exactly ${tokens} tokens per call`);
+  if (typeof sequences === "number" && sequences !== 1)
+    throw refused(name, `it has the fixed shape [${dims!.join(", ")}]: exactly ${sequences} sequences per call`);
 }
 
 function rolesOrRefuse(model: OnnxModel): ReturnType<typeof inputRoles> {

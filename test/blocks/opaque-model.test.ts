@@ -25,6 +25,15 @@ it.each(["int8", "uint8"] as const)(
   },
 );
 
+it.each([
+  [[2, 16], "exactly 16 tokens per call"],
+  [[2, "length"], "exactly 2 sequences per call"],
+])("ids of shape %j, in a graph that is not cut, are refused", (dims, reason) => {
+  const model = withCachesOf("int8");
+  model.graph.inputs.find(({ name }) => name === "input_ids")!.dims = dims;
+  expect(() => takeApart(model, HINTS)).toThrow(`input_ids: it has the fixed shape [${dims.join(", ")}]: ${reason}`);
+});
+
 it("a cache that goes round is a state of its window's size", () => {
   const model = withCachesOf("int8");
   const user = { name: "local", opType: "GroupQueryAttention", domain: "com.microsoft", outputs: ["unused"] };
