@@ -4,8 +4,8 @@
  *
  *   npm run bench:corpus -- --exports <folder> [--only <part of a path>] [--json]
  *
- * Ends with 1 where one gives other tokens, or fails. An export is a folder with a graph in it, at any depth; `golden.json` beside the graph has the tokens. Recipes for some
- * hundreds are in fixtures/make/exports.
+ * An export is a folder with a graph in it, at any depth; `golden.json` beside the graph has the tokens. Ends with 1 where one
+ * gives other tokens, or fails. Recipes for some hundreds are in fixtures/make/exports.
  */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
