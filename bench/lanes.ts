@@ -4,7 +4,7 @@
  *
  *   npx tsx bench/lanes.ts [--precision fp32|int8|int4] [--repeats 3] [--steps 64] [--prepared <folder>] [--json]
  *
- * The sides take turns. Two lanes count the sum of both speeds, each over its own steps: the slower one is by itself for the last of them.
+ * The sides take turns. Two lanes count the sum of both speeds, each over its own steps; the slower one is alone for its last.
  * Nothing is shared between their processes but the page cache, so memory is not compared.
  */
 import { availableParallelism, tmpdir } from "node:os";
