@@ -2,9 +2,10 @@
  * What lanes would be worth: the eight tenants of bench:decode in one engine with as many threads as there are cores, against
  * two engines side by side in processes of their own, each with half of the threads; and the same of whole-model sessions.
  *
- *   npx tsx bench/lanes.ts [--precision fp32|int8|int4] [--repeats 3] [--steps 64] [--prepared <folder>] [--json]
+ *   npx tsx bench/lanes.ts [--precision fp32|int8|int4] [--repeats 3] [--steps 96] [--prepared <folder>] [--json]
  *
- * The sides take turns. Two lanes count the sum of both speeds, each over its own steps; the slower one is alone for its last.
+ * The sides take turns. Two lanes count the sum of both speeds, each over its own steps: the more steps, the less it matters
+ * that one begins and ends before the other.
  * Nothing is shared between their processes but the page cache, so memory is not compared.
  */
 import { availableParallelism, tmpdir } from "node:os";
@@ -20,22 +21,34 @@ const { values } = parseArgs({
   options: {
     precision: { type: "string", default: "fp32" },
     repeats: { type: "string", default: "3" },
-    steps: { type: "string", default: "64" },
+    steps: { type: "string", default: "96" },
     folder: { type: "string", default: tmpdir() },
     prepared: { type: "string" },
     json: { type: "boolean", default: false },
   },
 });
 
-/** The model that was tuned throughout with few others, so that both lanes take about as long for a step. */
-const LANES = [
-  [0, 1, 7],
-  [2, 3, 4, 5, 6],
-];
-const SIDES = ["decode-engine.ts", "decode-whole.ts"] as const;
+/** By places in the list of tenants, so that both lanes of a side take about as long for a step. */
+const SIDES = {
+  "decode-engine.ts": {
+    name: "engine",
+    lanes: [
+      [0, 1, 7],
+      [2, 3, 4, 5, 6],
+    ],
+  },
+  "decode-whole.ts": {
+    name: "whole models",
+    lanes: [
+      [0, 1, 2, 3],
+      [4, 5, 6, 7],
+    ],
+  },
+};
+type Script = keyof typeof SIDES;
 
 interface Measured {
-  side: (typeof SIDES)[number];
+  side: string;
   /** Tokens per second. */
   together: Spread;
   lanes: Spread;
@@ -48,8 +61,7 @@ if (values.json) console.log(JSON.stringify({ machine: machine(), precision, mea
 else print(measured);
 
 async function measureLanes({ repository, models }: EightTenants): Promise<Measured[]> {
-  const threads = availableParallelism();
-  const speedOf = async (side: string, chosen: PreparedModel[], share: number): Promise<number> => {
+  const speedOf = async (script: Script, chosen: PreparedModel[], threads: number): Promise<number> => {
     const input: DecodeInput = {
       repository,
       folders: chosen.map(({ folder }) => folder),
@@ -58,26 +70,26 @@ async function measureLanes({ repository, models }: EightTenants): Promise<Measu
       context: 64,
       warmUp: 4,
       steps: Number(values.steps),
-      threads: Math.ceil(threads / share),
+      threads,
     };
-    return (await runAlone<DecodeResult>(side, input, settingsOfTheCommand())).tokensPerSecond;
+    return (await runAlone<DecodeResult>(script, input, settingsOfTheCommand())).tokensPerSecond;
   };
-  const pairs = SIDES.map((side) => ({ side, together: [] as number[], lanes: [] as number[] }));
+  const sides = (Object.keys(SIDES) as Script[]).map((script) => ({
+    script,
+    together: [] as number[],
+    lanes: [] as number[],
+  }));
   for (let repeat = 0; repeat < Number(values.repeats); repeat++) {
-    for (const { side, together, lanes } of pairs) {
-      together.push(await speedOf(side, models, 1));
-      const both = LANES.map((lane) =>
-        speedOf(
-          side,
-          lane.map((model) => models[model]!),
-          LANES.length,
-        ),
-      );
-      lanes.push((await Promise.all(both)).reduce((sum, speed) => sum + speed));
+    for (const { script, together, lanes } of sides) {
+      together.push(await speedOf(script, models, availableParallelism()));
+      const inLanes = SIDES[script].lanes.map((lane) => lane.map((place) => models[place]!));
+      const threads = Math.ceil(availableParallelism() / inLanes.length);
+      const speeds = await Promise.all(inLanes.map(async (lane) => await speedOf(script, lane, threads)));
+      lanes.push(speeds.reduce((sum, speed) => sum + speed));
     }
   }
-  return pairs.map(({ side, together, lanes }) => ({
-    side,
+  return sides.map(({ script, together, lanes }) => ({
+    side: SIDES[script].name,
     together: spreadOf(together),
     lanes: spreadOf(lanes),
     ratio: spreadOf(lanes.map((speed, repeat) => speed / together[repeat]!)),
@@ -90,9 +102,12 @@ function print(sides: readonly Measured[]): void {
     `${cpu}, ${threads} threads, ${memoryGB} GiB, Node ${node}; ${precision}; tokens/s, medians (least–most)`,
   );
   const table = new Table({ head: ["", "together", "two lanes", "ratio"], style: { head: [], border: [] } });
-  for (const { side, together, lanes, ratio } of sides) {
-    const name = side === "decode-engine.ts" ? "engine" : "whole models";
-    table.push([name, showSpread(together, 1), showSpread(lanes, 1), showSpread(ratio, 2)]);
-  }
+  for (const { side, together, lanes, ratio } of sides)
+    table.push([side, showSpread(together, 1), showSpread(lanes, 1), showSpread(ratio, 2)]);
   console.log(table.toString());
+  const [engine, whole] = sides as [Measured, Measured];
+  const times = (speed: Spread): string => (speed.median / whole.lanes.median).toFixed(2);
+  console.log(
+    `Of whole models in two lanes: the engine ${times(engine.together)}, in two lanes ${times(engine.lanes)}`,
+  );
 }
