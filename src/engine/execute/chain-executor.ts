@@ -1,45 +1,28 @@
-import { Tensor } from "onnxruntime-node";
 import type { RotarySpec } from "../../blocks/block.ts";
-import { ADAPTER_INPUT } from "../../chain/attach-factors.ts";
 import type { BlockChain } from "../../chain/chain.ts";
 import type { Plan, Segment } from "../../chain/plan.ts";
 import type { BlockSource } from "../../chain/resolve-chain.ts";
 import { SequenceCache } from "../kv/sequence-cache.ts";
 import { AttentionCores } from "./attention-core.ts";
-import { layOutBatch } from "./batch-layout.ts";
-import { CoreQueue } from "./core-queue.ts";
+import { BatchWalker } from "./batch-walker.ts";
 import type { BatchItem, Executor, Loadable, Needs, StateRange } from "./executor.ts";
-import { RotaryBatch } from "./rotary-batch.ts";
 import { readyPlan, type LoadablePlan, type ReadyPlan } from "./ready-plan.ts";
 import { rotaryRows, type RotaryRows } from "../../chain/rotary-rows.ts";
-import { joinRanges, RowStore, SpareBuffers } from "./row-store.ts";
-import { beginBetween, keepPartingRows } from "./partings.ts";
 import { SessionPool, type SegmentSessions } from "./session-pool.ts";
-import { adapterRows, handOutLogits, runsOf, standingBefore, type Standing } from "./standing.ts";
 import type { StageMember } from "./walk-stages.ts";
-import { tokenInput, type TokenRows } from "./token-inputs.ts";
 import type { SoloSession } from "./solo-session.ts";
 import { soloRows, SoloSessions } from "./solo-sessions.ts";
 
-/** What flows between the segments of one step. */
-interface StepRows extends TokenRows {
-  values: RowStore;
-  cores: CoreQueue;
-  logits: Float32Array[];
-}
-
-/**
- * Walks a flat batch of all sequences of all chains through the plan, stage by stage: a segment runs once for every
- * chain that shares it, the attention core on each sequence's own cache.
- */
+/** Sequences of all chains of a plan on this machine: batches walk through its segments (batch-walker.ts). */
 export class ChainExecutor implements Executor {
   #ready: ReadyPlan;
+  #walker: BatchWalker;
   #solo: SoloSessions | null;
   readonly #sequences = new Map<number, { model: string; cache: SequenceCache }>();
-  readonly #spare = new SpareBuffers();
 
   constructor(ready: ReadyPlan) {
     this.#ready = ready;
+    this.#walker = new BatchWalker(ready);
     this.#solo = soloSessions(ready);
   }
 
@@ -72,6 +55,7 @@ export class ChainExecutor implements Executor {
   async adopt(ready: ReadyPlan): Promise<void> {
     await this.#solo?.close();
     this.#ready = ready;
+    this.#walker = new BatchWalker(ready);
     this.#solo = soloSessions(ready);
   }
 
@@ -113,7 +97,11 @@ export class ChainExecutor implements Executor {
       const session = this.#solo?.take(this.#chainOf(this.#sequences.get(first.sequence)!.model));
       if (session) return [await this.#runAlone(first, session)];
     }
-    return await this.#executeBatch(items);
+    for (const item of items) this.#sequences.get(item.sequence)!.cache.reserve(item.start + item.tokens.length);
+    return await this.#walker.walk(items, (sequence) => {
+      const { model, cache } = this.#sequences.get(sequence)!;
+      return { chain: this.#ready.chainOf.get(model)!, cache };
+    });
   }
 
   async #runAlone({ sequence, start, tokens: [token] }: BatchItem, session: SoloSession): Promise<Float32Array> {
@@ -121,30 +109,6 @@ export class ChainExecutor implements Executor {
     cache.reserve(start + 1);
     const rotary = (spec: RotarySpec): RotaryRows => rotaryRows(spec, [start], this.#ready.tables.get(spec) ?? null);
     return await session.run({ token: token!, position: start, cache, rotaryRows: rotary });
-  }
-
-  async #executeBatch(items: BatchItem[]): Promise<Float32Array[]> {
-    const { chainOf, rank, tables, stages, cores } = this.#ready;
-    const batch = layOutBatch(items, (item) => chainOf.get(this.#sequences.get(item.sequence)!.model)!, rank);
-    for (const item of items) this.#sequences.get(item.sequence)!.cache.reserve(item.start + item.tokens.length);
-    const step: StepRows = {
-      values: new RowStore(batch.positions.length, this.#spare),
-      cores: new CoreQueue(cores, (sequence) => this.#sequences.get(sequence)!.cache),
-      ids: batch.ids,
-      positions: BigInt64Array.from(batch.positions, BigInt),
-      rotary: new RotaryBatch(batch.positions, tables),
-      logits: items.map(() => new Float32Array(0)),
-    };
-    for (const placed of batch.placed) beginBetween(placed, this.#ready, step.values);
-    for (const stage of stages) {
-      const standing = standingBefore(stage, batch.placed);
-      await step.cores.attendFor(standing, step.values);
-      for (const one of standing) keepPartingRows(one, step.values);
-      for (const together of runsOf(standing, this.#ready.sessions.sharing(stage.segment.id) !== null))
-        await this.#runSegment(stage.segment, together, step);
-    }
-    cores.endStep();
-    return step.logits;
   }
 
   async close(): Promise<void> {
@@ -158,26 +122,6 @@ export class ChainExecutor implements Executor {
     const index = this.#ready.chainOf.get(model);
     if (index === undefined) throw new Error(`No chain of the plan is called ${model}`);
     return this.#ready.plan.chains[index]!.chain;
-  }
-
-  async #runSegment(segment: Segment, standing: Standing[], step: StepRows): Promise<void> {
-    const ranges = joinRanges(standing.map(({ rows }) => rows));
-    const rowCount = ranges.reduce((sum, range) => sum + range.count, 0);
-    const feeds: Record<string, Tensor> = {};
-    for (const port of segment.inputs)
-      feeds[port.name] =
-        tokenInput(port, { standing, ranges, rowCount }, step) ??
-        new Tensor("float32", step.values.take(port.name, port.width, ranges), [1, rowCount, port.width]);
-    if (segment.adapters.length > 0) feeds[ADAPTER_INPUT] = new Tensor("int64", adapterRows(standing), [1, rowCount]);
-    const outputs = await this.#ready.sessions.run(segment.id, feeds);
-
-    for (const port of segment.outputs) {
-      const rows = outputs[port.name]!.data as Float32Array;
-      if (port.name === "hidden_out") step.values.put("hidden", port.width, ranges, rows);
-      if (port.name.startsWith("~")) step.values.put(port.name, port.width, ranges, rows);
-      if (port.name === "logits") handOutLogits(rows, port.width, { standing, logits: step.logits });
-    }
-    if (outputs["q"]) step.cores.put(outputs, standing);
   }
 }
 

@@ -1,13 +1,13 @@
 import type { PlacedItem } from "./batch-layout.ts";
-import type { ReadyPlan } from "./ready-plan.ts";
 import type { RowStore } from "./row-store.ts";
 import type { Standing } from "./standing.ts";
+import type { WalkStage } from "./walk-stages.ts";
 
 /**
  * Where an item begins between two segments, its rows are put there and it is marked so that segments before pass it by.
  * In a plan that has no segment which begins there it starts from its tokens, and comes to the same.
  */
-export function beginBetween(placed: PlacedItem, { stages }: Pick<ReadyPlan, "stages">, values: RowStore): void {
+export function beginBetween(placed: PlacedItem, stages: readonly WalkStage[], values: RowStore): void {
   const { begin } = placed.item;
   if (!begin || !stages.some(({ members }) => members.get(placed.chain)?.step === begin.step)) return;
   placed.firstStep = begin.step;

@@ -1,30 +1,24 @@
-import type { RotarySpec } from "../../blocks/block.ts";
 import type { Plan, PlannedChain } from "../../chain/plan.ts";
-import type { RotaryTable } from "../../chain/rotary-rows.ts";
 import { stretchesOf, type Stretch } from "../../chain/stretches.ts";
 import type { BlockSource } from "../../chain/resolve-chain.ts";
 import { Workspace } from "../memory/workspace.ts";
 import type { AttentionCores } from "./attention-core.ts";
 import { rankChains } from "./batch-layout.ts";
+import type { WalkPlan } from "./batch-walker.ts";
 import type { Needs } from "./executor.ts";
 import { readRotaryTables } from "./rotary-tables.ts";
 import { SegmentSession, sessionKey, type SessionSource } from "./segment-session.ts";
 import { SessionPool, type SegmentSessions } from "./session-pool.ts";
-import { walkStages, type WalkStage } from "./walk-stages.ts";
+import { walkStages } from "./walk-stages.ts";
 
 /** A plan with all that running it needs. */
-export interface ReadyPlan {
+export interface ReadyPlan extends WalkPlan {
   plan: Plan;
-  stages: WalkStage[];
   sessions: SegmentSessions;
   /** Model key → its chain. */
   chainOf: ReadonlyMap<string, number>;
-  /** batch-layout.ts */
-  rank: number[];
   /** Per chain. */
   stretches: Stretch[][];
-  tables: ReadonlyMap<RotarySpec, RotaryTable>;
-  cores: AttentionCores;
   /** What sessions for decoding alone are made from; null: there are none. */
   solo: { source: BlockSource; threads: number } | null;
 }

@@ -8,8 +8,8 @@ import { BlockllmError } from "../../support/errors.ts";
 import type { EngineConfig } from "../engine-config.ts";
 import { segmentBytes } from "../memory/segment-bytes.ts";
 import { runBytes } from "../memory/session-bytes.ts";
-import { firstRows, withEvenRows } from "./even-rows.ts";
 import type { Loadable } from "./executor.ts";
+import { OpenSegment } from "./open-segment.ts";
 import { readPart, readSegment } from "./read-segment.ts";
 import { openSession } from "./rebuilt-weights.ts";
 import { rowSharingOf, type RowSharing } from "./row-sharing.ts";
@@ -39,10 +39,9 @@ export interface SessionPlace {
   isLost(): boolean;
 }
 
-/** A session, the tables that it does without, and where it lies; null: in this machine's memory. */
 interface Loaded {
-  session: InferenceSession;
-  tables: TableRows;
+  open: OpenSegment;
+  /** null: in this machine's memory. */
   place: SessionPlace | null;
 }
 
@@ -85,7 +84,7 @@ export class SegmentSession implements Loadable {
 
   async load(): Promise<void> {
     try {
-      this.#loaded ??= await load(this.#segment, { ...this.#from, place: this.#place?.isLost() ? null : this.#place });
+      this.#loaded ??= await this.#load(this.#place?.isLost() ? null : this.#place);
     } catch (cause) {
       throw cause instanceof BlockllmError ? cause : cannotLoad(this.#segment, cause);
     }
@@ -94,30 +93,27 @@ export class SegmentSession implements Loadable {
   async unload(): Promise<void> {
     const loaded = this.#loaded;
     this.#loaded = null;
-    loaded?.tables.close();
-    if (!loaded?.place?.isLost()) await loaded?.session.release();
+    if (loaded?.place?.isLost()) loaded.open.closeTables();
+    else await loaded?.open.close();
   }
 
   async run(feeds: Record<string, Tensor>): Promise<Record<string, Tensor>> {
     if (!this.#loaded) throw new Error(`Segment ${this.key} is run while it is not loaded`);
-    if (this.#loaded.place?.isLost()) await this.#leaveLost(this.#loaded);
-    const { session, tables, place } = this.#loaded;
-    const count = Object.values(feeds)[0]!.dims[1]!;
-    const run = async (rows: Record<string, Tensor>): Promise<Record<string, Tensor>> =>
-      await session.run(tables.feed(rows, session.inputNames));
+    if (this.#loaded.place?.isLost()) {
+      this.#loaded.open.closeTables();
+      this.#loaded = await this.#load(null);
+    }
+    const { open, place } = this.#loaded;
     try {
-      return this.sharing === 2 && count % 2 === 1
-        ? firstRows(await run(withEvenRows(feeds)), count)
-        : await run(feeds);
+      return await open.run(feeds);
     } catch (error) {
       throw place?.diagnose(error) ?? error;
     }
   }
 
-  /** The session is not released: its device answers every call with an error, and who frees may not fail. */
-  async #leaveLost({ tables }: Loaded): Promise<void> {
-    tables.close();
-    this.#loaded = await load(this.#segment, { ...this.#from, place: null });
+  async #load(place: SessionPlace | null): Promise<Loaded> {
+    const opened = await openSegment(this.#segment, { ...this.#from, place });
+    return { open: new OpenSegment(opened, this.sharing), place };
   }
 }
 
@@ -133,10 +129,10 @@ export function segmentKey({ parts, adapters }: Segment): string {
 }
 
 /** A part that nothing is done to loads as the file it is; a model made in memory finds its weights in the same folder. */
-async function load(
+async function openSegment(
   segment: Segment,
   { source, threads, place }: SessionSource & { place: SessionPlace | null },
-): Promise<Loaded> {
+): Promise<{ session: InferenceSession; tables: TableRows }> {
   const options = (within?: string): InferenceSession.SessionOptions =>
     place?.options(within) ?? runtimeOptions(threads, within);
   const { model: read, plain, folder } = await readSegment(segment, source);
@@ -146,9 +142,9 @@ async function load(
   try {
     if (plain.length === 1 && model === plain[0] && segment.parts[0]!.cut === undefined) {
       const path = source.blobs.path(segment.parts[0]!.graph);
-      return { session: await InferenceSession.create(path, options()), tables, place };
+      return { session: await InferenceSession.create(path, options()), tables };
     }
-    return { session: await openSession(model, { folder, threads, options: options(folder) }), tables, place };
+    return { session: await openSession(model, { folder, threads, options: options(folder) }), tables };
   } catch (error) {
     tables.close();
     throw error;
