@@ -16,6 +16,7 @@ const engine = await startEngine({
   threads: input.threads,
   speculate: "off",
   solo: "auto",
+  lanes: input.lanes,
 });
 const total = input.warmUp + input.steps;
 const running = input.models.flatMap((model, index) =>

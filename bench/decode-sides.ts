@@ -13,6 +13,8 @@ export interface DecodeInput {
   warmUp: number;
   steps: number;
   threads: number;
+  /** In how many the engine may share out its sequences; whole models have none. */
+  lanes: number;
 }
 
 export interface DecodeResult {

@@ -2,7 +2,7 @@
  * Tokens per second and memory of the engine against whole-model sessions of the same files in onnxruntime-node.
  *
  *   npm run bench:decode -- [--measure one,shared] [--precision fp32|int8|int4] [--context 64] [--repeats 3] [--steps 32]
- *                           [--threads n] [--folder <where to write>] [--prepared <folder>] [--json]
+ *                           [--threads n] [--lanes n] [--folder <where to write>] [--prepared <folder>] [--json]
  *
  * Each side runs in a process of its own, with the allocator's settings that `blockllm` starts with; the two alternate, ratios
  * are taken pair by pair. Whole models: one session each, the same thread options, keys and values fed back, a batch of their
@@ -18,7 +18,7 @@ import { withEightTenants, type EightTenants, type PreparedModel } from "./eight
 import { machine, runAlone, settingsOfTheCommand, showSpread, spreadOf, type Spread } from "./measure.ts";
 import { precisionNamed, type Precision } from "./model-linear.ts";
 
-const WARM_UP = 4;
+const WARM_UP = 16;
 
 const { values } = parseArgs({
   options: {
@@ -28,6 +28,7 @@ const { values } = parseArgs({
     steps: { type: "string", default: "32" },
     context: { type: "string", default: "64" },
     threads: { type: "string", default: String(availableParallelism()) },
+    lanes: { type: "string", default: "1" },
     folder: { type: "string", default: tmpdir() },
     prepared: { type: "string" },
     json: { type: "boolean", default: false },
@@ -66,6 +67,7 @@ interface DecodeReport {
   context: number;
   steps: number;
   threads: number;
+  lanes: number;
   /** Of one sequence of the base. */
   one: Comparison | null;
   /** Of two sequences of each of the eight. */
@@ -73,12 +75,13 @@ interface DecodeReport {
 }
 
 async function measureDecode({ repository, models }: EightTenants): Promise<DecodeReport> {
-  const [context, steps, threads] = [values.context, values.steps, values.threads].map(Number) as [
+  const [context, steps, threads, lanes] = [values.context, values.steps, values.threads, values.lanes].map(Number) as [
+    number,
     number,
     number,
     number,
   ];
-  const common = { repository, context, steps, threads, warmUp: WARM_UP };
+  const common = { repository, context, steps, threads, lanes, warmUp: WARM_UP };
   const chosenScenarios = values.measure.split(",");
   const compareWhere = async (scenario: string, input: Omit<DecodeInput, keyof typeof common>) =>
     chosenScenarios.includes(scenario) ? await compare({ ...common, ...input }) : null;
@@ -88,6 +91,7 @@ async function measureDecode({ repository, models }: EightTenants): Promise<Deco
     context,
     steps,
     threads,
+    lanes,
     one: await compareWhere("one", { ...chosen(models.slice(0, 1)), sequencesEach: 1 }),
     shared: await compareWhere("shared", { ...chosen(models), sequencesEach: 2 }),
   };
@@ -132,7 +136,7 @@ function print(report: DecodeReport): void {
   const { cpu, threads, memoryGB, node } = report.machine;
   console.log(`${cpu}, ${threads} threads, ${memoryGB} GiB, Node ${node}`);
   console.log(
-    `${report.precision}, ${report.context} tokens of context, ${report.steps} steps, ${report.threads} threads a session; medians (least–most)`,
+    `${report.precision}, ${report.context} tokens of context, ${report.steps} steps, ${report.threads} threads a session, ${report.lanes} lanes; medians (least–most)`,
   );
   if (report.one) printComparison("one sequence", report.one, { speed: "at least 1", memory: "" });
   if (report.shared === null) return;

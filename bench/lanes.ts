@@ -1,12 +1,13 @@
 /**
- * What lanes would be worth: the eight tenants of bench:decode in one engine with as many threads as there are cores, against
- * two engines side by side in processes of their own, each with half of the threads; and the same of whole-model sessions.
+ * What lanes are worth: the eight tenants of bench:decode in one engine with as many threads as there are cores, against the
+ * same engine with two lanes (`serve --lanes 2`), and against two engines side by side in processes of their own, each with
+ * half of the threads; and the last of whole-model sessions.
  *
  *   npx tsx bench/lanes.ts [--precision fp32|int8|int4] [--repeats 3] [--steps 96] [--prepared <folder>] [--json]
  *
- * The sides take turns. Two lanes count the sum of both speeds, each over its own steps: the more steps, the less it matters
- * that one begins and ends before the other.
- * Nothing is shared between their processes but the page cache, so memory is not compared.
+ * The sides take turns. Two processes count the sum of both speeds, each over its own steps: the more steps, the less it
+ * matters that one begins and ends before the other.
+ * Nothing is shared between them but the page cache, so memory is not compared.
  */
 import { availableParallelism, tmpdir } from "node:os";
 import { parseArgs } from "node:util";
@@ -32,6 +33,7 @@ const { values } = parseArgs({
 const SIDES = {
   "decode-engine.ts": {
     name: "engine",
+    hasLanes: true,
     lanes: [
       [0, 1, 7],
       [2, 3, 4, 5, 6],
@@ -39,6 +41,7 @@ const SIDES = {
   },
   "decode-whole.ts": {
     name: "whole models",
+    hasLanes: false,
     lanes: [
       [0, 1, 2, 3],
       [4, 5, 6, 7],
@@ -47,12 +50,19 @@ const SIDES = {
 };
 type Script = keyof typeof SIDES;
 
+/** Enough for the engine's lanes to have been tried and chosen. */
+const WARM_UP = 16;
+
 interface Measured {
   side: string;
   /** Tokens per second. */
   together: Spread;
-  lanes: Spread;
-  ratio: Spread;
+  /** In one process; null: it has none. */
+  lanes: Spread | null;
+  processes: Spread;
+  /** Of `together`. */
+  laneRatio: Spread | null;
+  processRatio: Spread;
 }
 
 const precision = precisionNamed(values.precision);
@@ -61,39 +71,52 @@ if (values.json) console.log(JSON.stringify({ machine: machine(), precision, mea
 else print(measured);
 
 async function measureLanes({ repository, models }: EightTenants): Promise<Measured[]> {
-  const speedOf = async (script: Script, chosen: PreparedModel[], threads: number): Promise<number> => {
+  const speedOf = async (
+    script: Script,
+    chosen: PreparedModel[],
+    { threads, lanes = 1 }: { threads: number; lanes?: number },
+  ): Promise<number> => {
     const input: DecodeInput = {
       repository,
       folders: chosen.map(({ folder }) => folder),
       models: chosen.map(({ name }) => name),
       sequencesEach: 2,
       context: 64,
-      warmUp: 4,
+      warmUp: WARM_UP,
       steps: Number(values.steps),
       threads,
+      lanes,
     };
     return (await runAlone<DecodeResult>(script, input, settingsOfTheCommand())).tokensPerSecond;
   };
+  const threads = availableParallelism();
   const sides = (Object.keys(SIDES) as Script[]).map((script) => ({
     script,
     together: [] as number[],
     lanes: [] as number[],
+    processes: [] as number[],
   }));
   for (let repeat = 0; repeat < Number(values.repeats); repeat++) {
-    for (const { script, together, lanes } of sides) {
-      together.push(await speedOf(script, models, availableParallelism()));
-      const inLanes = SIDES[script].lanes.map((lane) => lane.map((place) => models[place]!));
-      const threads = Math.ceil(availableParallelism() / inLanes.length);
-      const speeds = await Promise.all(inLanes.map(async (lane) => await speedOf(script, lane, threads)));
-      lanes.push(speeds.reduce((sum, speed) => sum + speed));
+    for (const { script, together, lanes, processes } of sides) {
+      together.push(await speedOf(script, models, { threads }));
+      if (SIDES[script].hasLanes) lanes.push(await speedOf(script, models, { threads, lanes: 2 }));
+      const parts = SIDES[script].lanes.map((lane) => lane.map((place) => models[place]!));
+      const half = Math.ceil(threads / parts.length);
+      const speeds = await Promise.all(parts.map(async (part) => await speedOf(script, part, { threads: half })));
+      processes.push(speeds.reduce((sum, speed) => sum + speed));
     }
   }
-  return sides.map(({ script, together, lanes }) => ({
-    side: SIDES[script].name,
-    together: spreadOf(together),
-    lanes: spreadOf(lanes),
-    ratio: spreadOf(lanes.map((speed, repeat) => speed / together[repeat]!)),
-  }));
+  return sides.map(({ script, together, lanes, processes }) => {
+    const ratioOf = (speeds: number[]): Spread => spreadOf(speeds.map((speed, repeat) => speed / together[repeat]!));
+    return {
+      side: SIDES[script].name,
+      together: spreadOf(together),
+      lanes: lanes.length === 0 ? null : spreadOf(lanes),
+      processes: spreadOf(processes),
+      laneRatio: lanes.length === 0 ? null : ratioOf(lanes),
+      processRatio: ratioOf(processes),
+    };
+  });
 }
 
 function print(sides: readonly Measured[]): void {
@@ -101,13 +124,24 @@ function print(sides: readonly Measured[]): void {
   console.log(
     `${cpu}, ${threads} threads, ${memoryGB} GiB, Node ${node}; ${precision}; tokens/s, medians (least–most)`,
   );
-  const table = new Table({ head: ["", "together", "two lanes", "ratio"], style: { head: [], border: [] } });
-  for (const { side, together, lanes, ratio } of sides)
-    table.push([side, showSpread(together, 1), showSpread(lanes, 1), showSpread(ratio, 2)]);
+  const head = ["", "together", "two lanes", "ratio", "two processes", "ratio"];
+  const table = new Table({ head, style: { head: [], border: [] } });
+  for (const { side, together, lanes, laneRatio, processes, processRatio } of sides)
+    table.push([
+      side,
+      showSpread(together, 1),
+      lanes ? showSpread(lanes, 1) : "",
+      laneRatio ? showSpread(laneRatio, 2) : "",
+      showSpread(processes, 1),
+      showSpread(processRatio, 2),
+    ]);
   console.log(table.toString());
   const [engine, whole] = sides as [Measured, Measured];
-  const times = (speed: Spread): string => (speed.median / whole.lanes.median).toFixed(2);
-  console.log(
-    `Of whole models in two lanes: the engine ${times(engine.together)}, in two lanes ${times(engine.lanes)}`,
-  );
+  for (const one of ["together", "processes"] as const) {
+    const times = (speed: Spread): string => (speed.median / whole[one].median).toFixed(2);
+    console.log(
+      `Of whole models ${one === "together" ? "one after the other" : "in two processes"}: the engine` +
+        ` ${times(engine.together)}, with two lanes ${times(engine.lanes!)}, in two processes ${times(engine.processes)}`,
+    );
+  }
 }

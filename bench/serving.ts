@@ -2,7 +2,7 @@
  * Serving against one deployment per model, as users see it: throughput, latency at a load, overload.
  *
  *   npm run bench:serving -- [--measure throughput,latency,overload] [--precision fp32|int8|int4] [--repeats 3] [--seconds 60]
- *                            [--overload-seconds 300] [--folder <where to write>] [--prepared <folder>] [--json]
+ *                            [--overload-seconds 300] [--lanes n] [--folder <where to write>] [--prepared <folder>] [--json]
  *
  * Eight tenants of one base: the base itself, three LoRAs (merged, found again by `dedupe --apply`), two with three
  * layers of their own, one with a head of its own, one tuned throughout. What is measured is what `blockllm bench`
@@ -26,6 +26,7 @@ const { values } = parseArgs({
     repeats: { type: "string", default: "3" },
     seconds: { type: "string", default: "60" },
     "overload-seconds": { type: "string", default: "300" },
+    lanes: { type: "string", default: "1" },
     folder: { type: "string", default: tmpdir() },
     prepared: { type: "string" },
     json: { type: "boolean", default: false },
@@ -33,7 +34,7 @@ const { values } = parseArgs({
 });
 
 /** A base that never was trained repeats itself: guessing ahead would show as speed that no real model has. */
-const ENGINE = { speculate: "off" };
+const ENGINE = { speculate: "off", lanes: Number(values.lanes) };
 
 /** Short questions and answers, no prompt like another: nothing is found cached, nothing is repeated. */
 const QUESTIONS = {

@@ -1,8 +1,9 @@
-import { Worker } from "node:worker_threads";
+import type { Worker } from "node:worker_threads";
 import { Channel } from "../support/channel.ts";
 import { BlockllmError } from "../support/errors.ts";
 import { reasonOf } from "../support/reason.ts";
 import { scriptBeside } from "../support/script-beside.ts";
+import { startWorker } from "../support/start-worker.ts";
 import { checkRequest } from "./check-request.ts";
 import { type DeviceChoice, rankDevices, startOnFirst } from "./device/choose-device.ts";
 import type { DeviceWish } from "./device/device.ts";
@@ -80,8 +81,6 @@ export async function startEngineThread(
 
 /** As long as a server that shuts down gives its last answers. */
 const DEFAULT_GRACE_SECONDS = 30;
-/** V8 takes 48 by itself. A step makes little garbage besides what lies outside the heap: collecting takes as long (measured). */
-const YOUNG_GENERATION_MB = 12;
 
 interface Waiter<Value> {
   resolve: (value: Value) => void;
@@ -256,18 +255,6 @@ export class EngineClient {
   #post(message: ToWorker): void {
     this.#worker.postMessage(message, []);
   }
-}
-
-/** Built files run as they are. From TypeScript sources (tests, tsx) the thread must first learn to load them. */
-function startWorker(script: URL, workerData: unknown): Worker {
-  const options = { workerData, resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB } };
-  if (script.href.endsWith(".js")) return new Worker(script, options);
-  const loader = JSON.stringify(import.meta.resolve("tsx/esm/api"));
-  const file = JSON.stringify(script.href);
-  return new Worker(`import(${loader}).then(({ register }) => (register(), import(${file})))`, {
-    eval: true,
-    ...options,
-  });
 }
 
 function firstAnswer(worker: Worker): Promise<ServedModel[]> {

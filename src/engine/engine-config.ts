@@ -6,6 +6,11 @@ import { defaultMemoryBytes } from "./memory/machine-memory.ts";
 export interface EngineConfig {
   /** Threads each session computes with. */
   threads: number;
+  /**
+   * In how many lanes a step's sequences may be shared out, each with its part of the threads, where that is faster
+   * (execute/lanes); 1: none. Tokens are the same.
+   */
+  lanes: number;
   /** Budget for everything: weights, activations, keys and values. */
   memoryBytes: number;
   /** The most of it that cached keys and values of all sequences may take. */
@@ -55,6 +60,7 @@ export function engineConfig(given: Partial<EngineConfig> = {}): Readonly<Engine
   const memoryBytes = given.memoryBytes ?? defaultMemoryBytes();
   const defaults: EngineConfig = {
     threads: availableParallelism(),
+    lanes: 1,
     memoryBytes,
     kvMemoryBytes: memoryBytes,
     maxBatchTokens: 256,
@@ -78,6 +84,8 @@ export function engineConfig(given: Partial<EngineConfig> = {}): Readonly<Engine
   if (config.maxBatchTokens <= config.prefillChunk) {
     throw usage(`maxBatchTokens is ${config.maxBatchTokens}; it must be above prefillChunk, ${config.prefillChunk}`);
   }
+  if (config.lanes > config.threads)
+    throw usage(`lanes is ${config.lanes}; each needs a thread, and there are ${config.threads}`);
   return Object.freeze(config);
 }
 

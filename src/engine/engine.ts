@@ -175,6 +175,7 @@ export class Engine {
       ...structuredClone(this.#counters),
       ...this.#scheduler.stats,
       stateBytes: executor.stateBytes(),
+      laneSteps: executor.laneSteps ?? 0,
       deviceLosses: executor.deviceLosses ?? 0,
       memoryBytesLimit: this.#budget.totalBytes,
       weightBytes: this.#budget.taken("weights"),

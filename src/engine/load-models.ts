@@ -172,7 +172,7 @@ function deviceRunner(source: BlockSource, config: EngineConfig): ChainRunner | 
 }
 
 function hostRunner(source: BlockSource, config: EngineConfig, devices: Device[]): HostRunner {
-  const { threads, maxBatchTokens, solo, shareBatches } = config;
+  const { threads, maxBatchTokens, solo, shareBatches, lanes } = config;
   const onHost = devices[0] === "cpu";
   const bytesOf = plannedBytes(source, config);
   const from = async (plan: Plan) => ({
@@ -182,7 +182,7 @@ function hostRunner(source: BlockSource, config: EngineConfig, devices: Device[]
     solo: onHost ? solo : ("off" as const),
     ...(await placement(plan, devices, { bytesOf })),
   });
-  return new HostRunner(source, { from, threads });
+  return new HostRunner(source, { from, threads, lanes: onHost ? lanes : 1 });
 }
 
 function sessionSource(source: BlockSource, { threads, maxBatchTokens, solo }: EngineConfig): SessionSource {

@@ -11,7 +11,11 @@ export interface ExternalPlace {
   path: string;
   offset: number;
   length: number;
+  packed?: ReadonlyMap<string, string>;
 }
+
+/** Keys that ONNX Runtime adds (`session.save_external_prepacked_constant_initializers`). */
+const PACKED_KEY = /^prepacked_\d+$/;
 
 /**
  * Resolves external_data against a model's folder (https://onnx.ai/onnx/repo-docs/ExternalData.html). A location is
@@ -41,7 +45,8 @@ export class ExternalData {
     if (offset + length > file.size) {
       throw short(name, `offset ${offset} + length ${length} is beyond the ${file.size} bytes of ${file.path}`);
     }
-    return { kind: "file", path: file.path, offset, length };
+    const packed = new Map([...entries].filter(([key]) => PACKED_KEY.test(key)));
+    return { kind: "file", path: file.path, offset, length, ...(packed.size > 0 && { packed }) };
   }
 
   #file(name: string, location: string): { path: string; size: number } {

@@ -72,8 +72,11 @@ export interface TensorInfo {
 }
 
 export type TensorData =
-  /** Bytes in a file, little-endian, row-major: an external data file, or raw_data inside the .onnx file itself. */
-  | { kind: "file"; path: string; offset: number; length: number }
+  /**
+   * Bytes in a file, little-endian, row-major: an external data file, or raw_data inside the .onnx file itself. `packed`: where
+   * ONNX Runtime wrote them once more as its kernels take them, by the keys of external_data that say so.
+   */
+  | { kind: "file"; path: string; offset: number; length: number; packed?: ReadonlyMap<string, string> }
   /** The same bytes in memory; never written to. Strings: each a uint32 byte length, then its UTF-8. */
   | { kind: "bytes"; bytes: Uint8Array };
 

@@ -8,6 +8,8 @@ export interface ExternalPlacement {
   location: string;
   offset: number;
   length: number;
+  /** As `TensorData`'s. */
+  packed?: ReadonlyMap<string, string>;
 }
 
 /** TensorProto, with raw_data unless it is placed outside. */
@@ -24,10 +26,11 @@ export function tensorMessage(tensor: TensorInfo, placement: ExternalPlacement |
     message.bytes(TENSOR.rawData, readTensor(tensor));
     return message;
   }
-  for (const key of ["location", "offset", "length"] as const) {
+  const { location, offset, length, packed = [] } = placement;
+  for (const [key, value] of [...Object.entries({ location, offset, length }), ...packed]) {
     const entry = new WireWriter();
     entry.string(ENTRY.key, key);
-    entry.string(ENTRY.value, String(placement[key]));
+    entry.string(ENTRY.value, String(value));
     message.message(TENSOR.externalData, entry);
   }
   message.int(TENSOR.dataLocation, EXTERNAL_LOCATION);

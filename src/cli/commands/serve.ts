@@ -37,6 +37,7 @@ interface ServeOptions {
   speculate?: "auto" | "off";
   solo?: "auto" | "off";
   shareBatches?: "auto" | "always";
+  lanes?: number;
   swap?: "auto" | "off";
   prefixCache?: "on" | "off";
   watch?: boolean;
@@ -121,6 +122,11 @@ export const serveCommand = defineCommand<ServeOptions, void>({
       help: `always: also requests to int4 models of other accuracy levels than 4 (onnx-community's q4, say), several times as fast together, and half as fast alone (default: ${DEFAULTS.shareBatches})`,
       parse: oneOf("--share-batches", ["auto", "always"]),
     },
+    {
+      flags: "--lanes <count>",
+      help: `share requests that run at once out among so many threads, where that is measured to be faster; models load more slowly and need four times their bytes of disk meanwhile (default: ${DEFAULTS.lanes})`,
+      parse: wholeNumber("--lanes", 1),
+    },
   ],
   examples: ["blockllm serve", "blockllm serve --models support,legal --port 8080 --memory 8GB"],
   async run(context, _operands, options) {
@@ -155,6 +161,7 @@ async function loadEngine(context: CommandContext, options: ServeOptions): Promi
     ...(options.speculate === undefined ? {} : { speculate: options.speculate }),
     ...(options.prefixCache === undefined ? {} : { prefixCache: options.prefixCache }),
     ...(options.shareBatches === undefined ? {} : { shareBatches: options.shareBatches }),
+    ...(options.lanes === undefined ? {} : { lanes: options.lanes }),
     solo: options.solo ?? "auto",
     swap: options.swap ?? "auto",
   });

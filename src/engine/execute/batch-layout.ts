@@ -22,7 +22,11 @@ export interface BatchLayout {
 }
 
 /** Lays all tokens of a batch out as one list, chain after chain in the order that keeps shared segments together. */
-export function layOutBatch(items: BatchItem[], chainOf: (item: BatchItem) => number, rank: readonly number[]): BatchLayout {
+export function layOutBatch(
+  items: BatchItem[],
+  chainOf: (item: BatchItem) => number,
+  rank: readonly number[],
+): BatchLayout {
   const ordered = items.map((item, index) => ({ item, index, chain: chainOf(item) }));
   ordered.sort((a, b) => rank[a.chain]! - rank[b.chain]! || a.index - b.index);
   let start = 0;

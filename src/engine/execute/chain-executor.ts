@@ -4,8 +4,9 @@ import type { Plan, Segment } from "../../chain/plan.ts";
 import type { BlockSource } from "../../chain/resolve-chain.ts";
 import { SequenceCache } from "../kv/sequence-cache.ts";
 import { AttentionCores } from "./attention-core.ts";
-import { BatchWalker } from "./batch-walker.ts";
+import { BatchWalker, type WalkingSequence } from "./batch-walker.ts";
 import type { BatchItem, Executor, Loadable, Needs, StateRange } from "./executor.ts";
+import type { Lanes } from "./lanes/lanes.ts";
 import { readyPlan, type LoadablePlan, type ReadyPlan } from "./ready-plan.ts";
 import { rotaryRows, type RotaryRows } from "../../chain/rotary-rows.ts";
 import { SessionPool, type SegmentSessions } from "./session-pool.ts";
@@ -20,8 +21,12 @@ export class ChainExecutor implements Executor {
   #solo: SoloSessions | null;
   readonly #sequences = new Map<number, { model: string; cache: SequenceCache }>();
 
-  constructor(ready: ReadyPlan) {
+  readonly #lanes: Lanes | null;
+
+  /** `lanes`: they run the plan's sessions too. */
+  constructor(ready: ReadyPlan, lanes: Lanes | null = null) {
     this.#ready = ready;
+    this.#lanes = lanes;
     this.#walker = new BatchWalker(ready);
     this.#solo = soloSessions(ready);
   }
@@ -49,6 +54,10 @@ export class ChainExecutor implements Executor {
   /** A session for decoding alone. */
   get extras(): readonly Loadable[] {
     return this.#solo?.loaded ?? [];
+  }
+
+  get laneSteps(): number {
+    return this.#lanes?.steps ?? 0;
   }
 
   /** Goes on by another plan, between two batches. It must have the models of all sequences; their caches stay. */
@@ -98,10 +107,11 @@ export class ChainExecutor implements Executor {
       if (session) return [await this.#runAlone(first, session)];
     }
     for (const item of items) this.#sequences.get(item.sequence)!.cache.reserve(item.start + item.tokens.length);
-    return await this.#walker.walk(items, (sequence) => {
+    const sequenceOf = (sequence: number): WalkingSequence => {
       const { model, cache } = this.#sequences.get(sequence)!;
       return { chain: this.#ready.chainOf.get(model)!, cache };
-    });
+    };
+    return await (this.#lanes ?? this.#walker).walk(items, sequenceOf);
   }
 
   async #runAlone({ sequence, start, tokens: [token] }: BatchItem, session: SoloSession): Promise<Float32Array> {
@@ -114,6 +124,7 @@ export class ChainExecutor implements Executor {
   async close(): Promise<void> {
     for (const sequence of this.#sequences.keys()) this.release(sequence);
     await this.#solo?.close();
+    await this.#lanes?.end();
     await this.#ready.sessions.close();
     await this.#ready.cores.close();
   }

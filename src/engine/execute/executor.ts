@@ -60,6 +60,9 @@ export interface Executor {
   /** What it loaded so. It runs as well without: it may be unloaded between any two calls. */
   readonly extras?: readonly Loadable[];
 
+  /** How many batches were shared out among lanes. */
+  readonly laneSteps?: number;
+
   /** How often the device that it runs on was lost. */
   readonly deviceLosses?: number;
 

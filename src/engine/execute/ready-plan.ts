@@ -48,7 +48,9 @@ export async function loadablePlan(
   const workspace = known?.workspace.key === needed.key ? known.workspace : needed;
   const needs = new Map(plan.chains.map(({ chain, walk }) => [chain.key, [...sessionsOf(walk, opened), workspace]]));
   const solo = from.solo === "auto" ? from : null;
-  return { ...(await readyPlan(plan, { source: from.source, sessions, cores })), sessions, needs, workspace, solo };
+  const ready = await readyPlan(plan, { source: from.source, sessions, cores });
+  await from.lanes?.load(plan.chains.flatMap(({ chain }) => chain.cores));
+  return { ...ready, sessions, needs, workspace, solo };
 }
 
 /** Runs the segments with sessions that are there already. */

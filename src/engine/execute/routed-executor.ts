@@ -77,6 +77,10 @@ export class RoutedExecutor implements Executor {
     return this.#distinct().flatMap(({ extras }) => extras ?? []);
   }
 
+  get laneSteps(): number {
+    return this.#distinct().reduce((sum, executor) => sum + (executor.laneSteps ?? 0), 0);
+  }
+
   get deviceLosses(): number {
     return this.#distinct().reduce((sum, executor) => sum + (executor.deviceLosses ?? 0), 0);
   }

@@ -1,14 +1,19 @@
 import { InferenceSession, type Tensor } from "onnxruntime-node";
-import { liftTables } from "../../chain/lift-tables.ts";
+import { type LiftedTable, liftTables } from "../../chain/lift-tables.ts";
 import { packProjections } from "../../chain/pack-projections.ts";
 import type { Segment } from "../../chain/plan.ts";
 import type { BlockSource } from "../../chain/resolve-chain.ts";
 import { digestDocument } from "../../fingerprint/digest.ts";
 import { BlockllmError } from "../../support/errors.ts";
+import { reasonOf } from "../../support/reason.ts";
 import type { EngineConfig } from "../engine-config.ts";
 import { segmentBytes } from "../memory/segment-bytes.ts";
-import { runBytes } from "../memory/session-bytes.ts";
+import { laneBytes, runBytes } from "../memory/session-bytes.ts";
 import type { Loadable } from "./executor.ts";
+import type { LaneKey } from "./lanes/lane-messages.ts";
+import type { Lanes } from "./lanes/lanes.ts";
+import { openPacked } from "./lanes/packed-model.ts";
+import type { PlainGraph } from "./lanes/packer.ts";
 import { OpenSegment } from "./open-segment.ts";
 import { readPart, readSegment } from "./read-segment.ts";
 import { openSession } from "./rebuilt-weights.ts";
@@ -24,6 +29,8 @@ export interface SessionSource {
   shareBatches?: EngineConfig["shareBatches"];
   /** Whether chains may get a session of their own for decoding alone (solo-sessions.ts). */
   solo?: "auto" | "off";
+  /** Who else runs the segments that lie in this machine's memory; default: nobody. */
+  lanes?: Lanes | null;
   /** Where a segment is to lie; default: this machine's memory, computed by its processor. */
   placed?: (segment: Segment) => SessionPlace;
 }
@@ -41,6 +48,8 @@ export interface SessionPlace {
 
 interface Loaded {
   open: OpenSegment;
+  /** The same in lanes, over the same packed weights: what the first of them runs, and what the others know it by. */
+  inLanes: { first: OpenSegment; key: LaneKey } | null;
   /** null: in this machine's memory. */
   place: SessionPlace | null;
 }
@@ -63,7 +72,7 @@ export class SegmentSession implements Loadable {
     this.#place = place;
     this.key = sessionKey(segment, from);
     // On a device of its own it keeps what runs took.
-    this.bytes = bytes + (this.#place ? runBytes(segment, from.maxBatchTokens) : 0);
+    this.bytes = bytes + (place ? runBytes(segment, from.maxBatchTokens) : laneBytes(from.lanes?.planned ?? 1));
     this.sharing = sharing;
     this.#segment = segment;
     this.#from = from;
@@ -93,8 +102,20 @@ export class SegmentSession implements Loadable {
   async unload(): Promise<void> {
     const loaded = this.#loaded;
     this.#loaded = null;
+    if (loaded?.inLanes) this.#from.lanes!.close(loaded.inLanes.key);
+    await loaded?.inLanes?.first.close();
     if (loaded?.place?.isLost()) loaded.open.closeTables();
     else await loaded?.open.close();
+  }
+
+  /** What lanes know it by; null: they cannot run it. */
+  get laneKey(): LaneKey | null {
+    return this.#loaded?.inLanes?.key ?? null;
+  }
+
+  /** As `run`, with a lane's threads. */
+  async runInLane(feeds: Record<string, Tensor>): Promise<Record<string, Tensor>> {
+    return await this.#loaded!.inLanes!.first.run(feeds);
   }
 
   async run(feeds: Record<string, Tensor>): Promise<Record<string, Tensor>> {
@@ -112,10 +133,64 @@ export class SegmentSession implements Loadable {
   }
 
   async #load(place: SessionPlace | null): Promise<Loaded> {
-    const opened = await openSegment(this.#segment, { ...this.#from, place });
-    return { open: new OpenSegment(opened, this.sharing), place };
+    const { source, lanes } = this.#from;
+    const { graph, lifted } = await plainGraph(this.#segment, source);
+    if (lanes && !place) {
+      try {
+        return await this.#openInLanes(lanes, { graph, lifted });
+      } catch (error) {
+        lanes.noteLeftOut(labelOf(this.#segment), error);
+      }
+    }
+    return { open: await this.#openPlain(graph, { lifted, place }), inLanes: null, place };
+  }
+
+  /** Errors: as Packer.pack, openPacked. */
+  async #openInLanes(
+    lanes: Lanes,
+    { graph, lifted }: { graph: PlainGraph; lifted: readonly LiftedTable[] },
+  ): Promise<Loaded> {
+    const { path, remove } = await lanes.packer.pack(graph, this.bytes);
+    const { sharing } = this;
+    const key = nextKey++;
+    const opened: OpenSegment[] = [];
+    try {
+      for (const threads of [this.#from.threads, lanes.threads])
+        opened.push(await openPacked(path, { threads, lifted, sharing }));
+      await lanes.open({ key, path, lifted, sharing });
+      const [open, first] = opened as [OpenSegment, OpenSegment];
+      return { open, inLanes: { first, key }, place: null };
+    } catch (error) {
+      lanes.close(key);
+      for (const one of opened) await one.close();
+      throw error;
+    } finally {
+      remove();
+    }
+  }
+
+  async #openPlain(
+    graph: PlainGraph,
+    { lifted, place }: { lifted: readonly LiftedTable[]; place: SessionPlace | null },
+  ): Promise<OpenSegment> {
+    const { threads } = this.#from;
+    const options = (within?: string): InferenceSession.SessionOptions =>
+      place?.options(within) ?? runtimeOptions(threads, within);
+    const tables = TableRows.open(lifted);
+    try {
+      const session =
+        "path" in graph
+          ? await InferenceSession.create(graph.path, options())
+          : await openSession(graph.model, { folder: graph.folder, threads, options: options(graph.folder) });
+      return new OpenSegment({ session, tables }, this.sharing);
+    } catch (error) {
+      tables.close();
+      throw error;
+    }
   }
 }
+
+let nextKey: LaneKey = 0;
 
 /** Equal keys: sessions that compute the same in the same place. */
 export function sessionKey(segment: Segment, { placed }: Pick<SessionSource, "placed">): string {
@@ -129,33 +204,24 @@ export function segmentKey({ parts, adapters }: Segment): string {
 }
 
 /** A part that nothing is done to loads as the file it is; a model made in memory finds its weights in the same folder. */
-async function openSegment(
+async function plainGraph(
   segment: Segment,
-  { source, threads, place }: SessionSource & { place: SessionPlace | null },
-): Promise<{ session: InferenceSession; tables: TableRows }> {
-  const options = (within?: string): InferenceSession.SessionOptions =>
-    place?.options(within) ?? runtimeOptions(threads, within);
+  source: BlockSource,
+): Promise<{ graph: PlainGraph; lifted: readonly LiftedTable[] }> {
   const { model: read, plain, folder } = await readSegment(segment, source);
   const { model: lean, lifted } = liftTables(read);
   const model = packProjections(lean);
-  const tables = TableRows.open(lifted);
-  try {
-    if (plain.length === 1 && model === plain[0] && segment.parts[0]!.cut === undefined) {
-      const path = source.blobs.path(segment.parts[0]!.graph);
-      return { session: await InferenceSession.create(path, options()), tables };
-    }
-    return { session: await openSession(model, { folder, threads, options: options(folder) }), tables };
-  } catch (error) {
-    tables.close();
-    throw error;
-  }
+  const isStored = plain.length === 1 && model === plain[0] && segment.parts[0]!.cut === undefined;
+  return { graph: isStored ? { path: source.blobs.path(segment.parts[0]!.graph) } : { model, folder }, lifted };
 }
 
 export function cannotLoad(segment: Segment, cause: unknown): BlockllmError {
-  const parts = segment.parts.map((part) => `${part.label} ${part.graph.slice(0, 19)}`).join(", ");
-  const reason = cause instanceof Error ? cause.message : String(cause);
-  return new BlockllmError("model_unsupported", `ONNX Runtime cannot load ${parts}: ${reason}`, {
+  return new BlockllmError("model_unsupported", `ONNX Runtime cannot load ${labelOf(segment)}: ${reasonOf(cause)}`, {
     hint: "blockllm check",
     cause,
   });
+}
+
+function labelOf({ parts }: Segment): string {
+  return parts.map(({ label, graph }) => `${label} ${graph.slice(0, 19)}`).join(", ");
 }

@@ -40,6 +40,10 @@ export class SessionPool implements SegmentSessions {
     return await this.sessions[segment]!.run(feeds);
   }
 
+  async runInLane(segment: number, feeds: Record<string, Tensor>): Promise<Record<string, Tensor>> {
+    return await this.sessions[segment]!.runInLane(feeds);
+  }
+
   async close(): Promise<void> {
     for (const session of this.sessions) await session.unload();
   }

@@ -13,19 +13,25 @@ const ReservedBuffer = ArrayBuffer as unknown as new (
  */
 export class GrowableRows {
   readonly width: number;
-  readonly #buffer: ResizableBuffer;
+  readonly #maxBytes: number;
+  #byteLength: number;
+  #buffer: ResizableBuffer;
 
-  constructor(width: number, maxRows: number) {
+  /** `lent`: by rows of the same width in another thread. */
+  constructor(width: number, maxRows: number, lent?: ArrayBuffer) {
     this.width = width;
-    this.#buffer = new ReservedBuffer(0, { maxByteLength: maxRows * width * 4 });
+    this.#maxBytes = maxRows * width * 4;
+    this.#buffer = (lent as ResizableBuffer | undefined) ?? new ReservedBuffer(0, { maxByteLength: this.#maxBytes });
+    this.#byteLength = this.#buffer.byteLength;
   }
 
   get byteLength(): number {
-    return this.#buffer.byteLength;
+    return this.#byteLength;
   }
 
   resize(rows: number): void {
-    this.#buffer.resize(rows * this.width * 4);
+    this.#byteLength = rows * this.width * 4;
+    this.#buffer.resize(this.#byteLength);
   }
 
   write(row: number, values: Float32Array): void {
@@ -35,5 +41,16 @@ export class GrowableRows {
   /** Rows [from, to), not copied. */
   view(from: number, to: number): Float32Array<ArrayBuffer> {
     return new Float32Array(this.#buffer, from * this.width * 4, (to - from) * this.width);
+  }
+
+  /** What holds the rows, to be transferred to another thread: until `takeBack` there are none here. */
+  lend(): ArrayBuffer {
+    return this.#buffer;
+  }
+
+  /** null: it was lost, and with it all rows. */
+  takeBack(buffer: ArrayBuffer | null): void {
+    this.#buffer = (buffer as ResizableBuffer | null) ?? new ReservedBuffer(0, { maxByteLength: this.#maxBytes });
+    if (buffer === null) this.#byteLength = 0;
   }
 }

@@ -10,9 +10,11 @@ export class SequenceCache {
   readonly #lead: number;
   #pages = 0;
 
-  constructor(cores: readonly CoreSpec[], maxTokens: number) {
+  /** `lent`: by a cache of the same cores in another thread (`lend`); this one neither grows nor shrinks. */
+  constructor(cores: readonly CoreSpec[], maxTokens: number, lent: readonly ArrayBuffer[] = []) {
     this.#lead = cores.some(({ sinks }) => sinks) ? 1 : 0;
-    this.layers = cores.map((core) => new LayerCache(core, this.#pagesFor(maxTokens) * PAGE_TOKENS));
+    const maxRows = this.#pagesFor(maxTokens) * PAGE_TOKENS;
+    this.layers = cores.map((core, layer) => new LayerCache(core, maxRows, lent.slice(2 * layer, 2 * layer + 2)));
   }
 
   get byteLength(): number {
@@ -22,6 +24,17 @@ export class SequenceCache {
   /** Makes every layer hold at least `tokens`, in whole pages. */
   reserve(tokens: number): void {
     if (this.#pagesFor(tokens) > this.#pages) this.#resize(this.#pagesFor(tokens));
+  }
+
+  /** The buffers of all layers, keys and values in turn, to be transferred to another thread. */
+  lend(): ArrayBuffer[] {
+    return this.#buffers().map((rows) => rows.lend());
+  }
+
+  /** What was lent comes back; null: it was lost, the cache is empty. */
+  takeBack(buffers: readonly ArrayBuffer[] | null): void {
+    this.#buffers().forEach((rows, at) => rows.takeBack(buffers?.[at] ?? null));
+    if (buffers === null) this.#pages = 0;
   }
 
   /** Copied, layer by layer: keys, then values. */
@@ -55,6 +68,10 @@ export class SequenceCache {
     this.#resize(0);
   }
 
+  #buffers(): GrowableRows[] {
+    return this.layers.flatMap(({ keys, values }) => [keys, values]);
+  }
+
   #rows({ from, to, layers = { first: 0, end: this.layers.length } }: StateRange): Float32Array[] {
     return this.layers.slice(layers.first, layers.end).flatMap((layer) => layer.rows(from, to));
   }
@@ -76,10 +93,10 @@ export class LayerCache {
   readonly #lead: number;
 
   /** `maxRows` with the row of zeros. */
-  constructor(core: CoreSpec, maxRows: number) {
+  constructor(core: CoreSpec, maxRows: number, [keys, values]: readonly ArrayBuffer[] = []) {
     this.#lead = core.sinks ? 1 : 0;
-    this.keys = new GrowableRows(core.kvHeads * core.headSize, maxRows);
-    this.values = new GrowableRows(core.kvHeads * core.valueHeadSize, maxRows);
+    this.keys = new GrowableRows(core.kvHeads * core.headSize, maxRows, keys);
+    this.values = new GrowableRows(core.kvHeads * core.valueHeadSize, maxRows, values);
   }
 
   resize(rows: number): void {

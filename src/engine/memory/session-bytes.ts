@@ -26,6 +26,11 @@ export function sessionBytes({ parts, adapters }: SessionParts, half: HalfUse = 
   return weights + SESSION_BYTES;
 }
 
+/** Memory that a segment's further sessions in lanes take: its weights are shared. */
+export function laneBytes(lanes: number): number {
+  return lanes > 1 ? lanes * SESSION_BYTES : 0;
+}
+
 /** Memory that a run of a session over these parts computes in. It is free again when the run ends. */
 export function runBytes({ parts }: Pick<SessionParts, "parts">, maxBatchTokens: number): number {
   return Math.max(0, ...parts.map((part) => runBytesOf(part, maxBatchTokens)));

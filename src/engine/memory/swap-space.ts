@@ -1,11 +1,7 @@
-import { closeSync, mkdtempSync, openSync, readSync, rmSync, statfsSync, unlinkSync, writeSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, readSync, rmSync, unlinkSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-
-/** A file system in memory would take what was to be freed. https://man7.org/linux/man-pages/man2/statfs.2.html */
-const TMPFS = 0x0102_1994;
-/** Of the free disk, what others may need stays. */
-const SHARE_OF_FREE_DISK = 0.5;
+import { hasRoom } from "../../support/disk-with-room.ts";
 
 interface SwapFile {
   descriptor: number;
@@ -41,8 +37,7 @@ export class SwapSpace {
   }
 
   canHold(bytes: number): boolean {
-    const { type, bavail, bsize } = statfsSync(this.#parent);
-    return type !== TMPFS && bytes <= bavail * bsize * SHARE_OF_FREE_DISK;
+    return hasRoom(this.#parent, bytes);
   }
 
   /** Throws what the file system throws; then nothing is kept. */

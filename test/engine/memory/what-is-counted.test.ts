@@ -37,8 +37,8 @@ async function chainOf(path: string): Promise<BlockChain> {
   return (await resolveChain(split.repository, path)) as BlockChain;
 }
 
-async function divided(): Promise<{ planned: number; taken: number; workspace: number; plan: Plan }> {
-  const config = engineConfig({ memoryBytes: 1e9 });
+async function divided(lanes = 1): Promise<{ planned: number; taken: number; workspace: number; plan: Plan }> {
+  const config = engineConfig({ memoryBytes: 1e9, threads: 2, lanes });
   const chains = await Promise.all(ALIKE.map(chainOf));
   const plan = planChains((await refineChains(chains, split.repository)).chains);
   const { weightBytes: planned } = await divideMemory(chains, plan, { config, source: split.repository });
@@ -56,6 +56,12 @@ describe("memory that plan says and the engine takes", () => {
     const held = await Promise.all(plan.segments.map((segment) => segmentBytes(segment, split.repository)));
     expect(taken).toBe(held.reduce((sum, bytes) => sum + bytes, 0) + workspace);
     expect(workspace).toBeGreaterThan(0);
+  });
+
+  it("is one number with lanes, too: they take no weights of their own", async () => {
+    const { planned, taken, plan } = await divided(2);
+    expect(planned).toBe(taken);
+    expect(taken - (await divided()).taken).toBe(plan.segments.length * 2 * 2 ** 20);
   });
 
   it("says of each model what the others' memory grows by when it comes", async () => {

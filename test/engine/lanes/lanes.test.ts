@@ -1,0 +1,116 @@
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { engineConfig } from "../../../src/engine/engine-config.ts";
+import { likeliest } from "../../../src/engine/execute/sampler.ts";
+import type { BatchItem } from "../../../src/engine/execute/executor.ts";
+import { loadModels } from "../../../src/engine/load-models.ts";
+import { fixtureModels, splitFixtures, type SplitFixtures } from "../../blocks/split-fixtures.ts";
+
+const DESK = fixtureModels().filter((name) => name.startsWith("desk/"));
+/** Of every kind of weights and attention: a run of all takes two minutes. */
+const KINDS = `desk/optimum/base exports/contrib/gpt2-fp16 exports/genai/llama-cpu-int4
+  exports/genai_v0.18.0/gemma2-cpu-int4 exports/genai_v0.18.0/gemma3-cpu-kv-int8 exports/genai_v0.18.0/gpt-oss-cpu-fp32
+  exports/genai_v0.18.0/llama-gptq-act-cpu-int4 exports/olive/llama-lora-inputs exports/optimum/bloom
+  exports/optimum/qwen3-moe exports/tjs/model_bnb4 exports/tjs/model_q4 exports/tjs/model_q4_qdq
+  exports/tjs/model_quantized`.split(/\s+/);
+const SEQUENCES = 4;
+const PROMPT_TOKENS = 21;
+const CHUNK = 16;
+/** More than LaneChoice takes of both ways before it chooses. */
+const STEPS = 10;
+
+let split: SplitFixtures;
+beforeAll(async () => {
+  split = await splitFixtures([...DESK, ...KINDS]);
+}, 240_000);
+afterAll(async () => await split.remove());
+
+describe("a batch that is shared out among lanes", () => {
+  test.each(KINDS)("%s gives the bits it has in one walk", { timeout: 120_000 }, async (name) => {
+    const inLanes = await decode([name], 2);
+    expect(inLanes.laneSteps > 0).toBe(!split.models.get(name)!.document.opaque);
+    expectSameBits(inLanes.logits, (await decode([name], 1)).logits);
+  });
+
+  test("so do models that share blocks, in more lanes than two", { timeout: 120_000 }, async () => {
+    const inLanes = await decode(DESK, 3);
+    expect(inLanes.laneSteps).toBeGreaterThan(0);
+    expectSameBits(inLanes.logits, (await decode(DESK, 1)).logits);
+  });
+
+  test("leaves no packed weights behind", async () => {
+    const temporary = mkdtempSync(join(tmpdir(), "lanes-test-"));
+    vi.stubEnv("TMPDIR", temporary);
+    const config = engineConfig({ threads: 2, lanes: 2 });
+    const { executor } = await loadModels(split.repository, ["desk/optimum/base"], config);
+    expect(readdirSync(temporary).filter((name) => name.startsWith("blockllm-"))).toEqual([]);
+    await executor.close();
+    vi.unstubAllEnvs();
+    rmSync(temporary, { recursive: true });
+  });
+});
+
+interface Decoded {
+  /** Of each step, prompts first. */
+  logits: Float32Array[][];
+  laneSteps: number;
+}
+
+/** Greedy decoding of a few sequences per model, all in one batch. */
+async function decode(names: string[], lanes: number): Promise<Decoded> {
+  const config = engineConfig({ threads: lanes === 1 ? 2 : lanes, lanes });
+  const { executor, models } = await loadModels(split.repository, names, config);
+  const sequences = models.flatMap(({ key, vocabSize }, index) =>
+    Array.from({ length: SEQUENCES }, (_, place) => ({ id: index * SEQUENCES + place, key, vocabSize })),
+  );
+  for (const { id, key } of sequences) executor.open(id, { model: key, maxTokens: PROMPT_TOKENS + STEPS });
+  const logits: Float32Array[][] = [];
+  const execute = async (items: BatchItem[]): Promise<Float32Array[]> => {
+    const rows = await executor.execute(items);
+    logits.push(rows.map((row) => row.slice()));
+    return rows;
+  };
+  // Two chunks of each prompt in one batch, the second of which attends the first.
+  const prompts = sequences.flatMap(({ id, vocabSize }): BatchItem[] => {
+    const tokens = Array.from({ length: PROMPT_TOKENS }, (_, at) => (at * 31 + id * 7 + 5) % vocabSize);
+    return [
+      { sequence: id, tokens: tokens.slice(0, CHUNK), start: 0, logits: "none", stepwise: false },
+      { sequence: id, tokens: tokens.slice(CHUNK), start: CHUNK, logits: "last", stepwise: false },
+    ];
+  });
+  const isWhole = executor.needs.get(models[0]!.key)!.length < 2;
+  let rows = isWhole ? await executeInTurn(execute, prompts) : (await execute(prompts)).filter((_, at) => at % 2 === 1);
+  for (let step = 0; step < STEPS; step++)
+    rows = await execute(
+      sequences.map(({ id }, at): BatchItem => {
+        const tokens = [likeliest(rows[at]!)];
+        return { sequence: id, tokens, start: PROMPT_TOKENS + step, logits: "last", stepwise: false };
+      }),
+    );
+  const laneSteps = executor.laneSteps ?? 0;
+  await executor.close();
+  return { logits, laneSteps };
+}
+
+/** Models that are not taken apart take one item of a sequence at a time. */
+async function executeInTurn(
+  execute: (items: BatchItem[]) => Promise<Float32Array[]>,
+  items: BatchItem[],
+): Promise<Float32Array[]> {
+  await execute(items.filter((_, at) => at % 2 === 0));
+  return await execute(items.filter((_, at) => at % 2 === 1));
+}
+
+function expectSameBits(found: Float32Array[][], expected: Float32Array[][]): void {
+  expect(found.length).toBe(expected.length);
+  for (const [step, rows] of expected.entries()) {
+    const wrong = rows.findIndex((row, item) => !sameBits(row, found[step]![item]!));
+    expect(wrong, `the first item of step ${step} whose logits differ`).toBe(-1);
+  }
+}
+
+function sameBits(a: Float32Array, b: Float32Array): boolean {
+  return a.length === b.length && a.every((value, at) => Object.is(value, b[at]));
+}
