@@ -124,7 +124,7 @@ export const serveCommand = defineCommand<ServeOptions, void>({
     },
     {
       flags: "--lanes <count>",
-      help: `share requests that run at once out among so many threads, where that is measured to be faster; models load more slowly and need four times their bytes of disk meanwhile (default: ${DEFAULTS.lanes})`,
+      help: `share requests that run at once out among so many threads, where that is measured to be faster; models load more slowly and take twice their bytes of disk while they are loaded (default: ${DEFAULTS.lanes})`,
       parse: wholeNumber("--lanes", 1),
     },
   ],
