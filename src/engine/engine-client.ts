@@ -65,7 +65,8 @@ export async function startEngineThread(
 ): Promise<EngineClient> {
   signal?.throwIfAborted();
   const worker = startWorker(script, start);
-  const abort = (): void => void worker.terminate();
+  // Not terminated: a thread that ends inside of ONNX Runtime takes the process along.
+  const abort = (): void => worker.postMessage({ type: "close" } satisfies ToWorker, []);
   signal?.addEventListener("abort", abort, { once: true });
   try {
     const served = await firstAnswer(worker);

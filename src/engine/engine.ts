@@ -63,14 +63,15 @@ export class Engine {
     this.#scheduler = new Scheduler(parts.config, shared);
   }
 
-  /** Loads models before anyone asks, as many as fit and leave room for keys and values; the rest on demand. */
-  async preload(): Promise<void> {
+  /** Loads models before anyone asks, as many as fit and leave room for keys and values; the rest on demand. False: stopped. */
+  async preload(): Promise<boolean> {
     this.#residency.expectWhatFits(this.#models.map(({ key }) => key));
-    while (this.#residency.hasDue) {
+    while (this.#residency.hasDue && !this.#closed) {
       const failure = await this.#residency.loadNext();
       if (failure) throw failure.error;
     }
-    await this.#useIdleTime();
+    if (!this.#closed) await this.#useIdleTime();
+    return !this.#closed;
   }
 
   /** `id` is unique and grows; the request was checked (check-request.ts). A full queue ends it with an error event. */
@@ -191,7 +192,7 @@ export class Engine {
     if (stateBytes > kvBytes) throw new Error(`Sequences hold ${stateBytes} bytes of state, but claimed ${kvBytes}`);
   }
 
-  /** Makes `run` return after the step it is in. */
+  /** Makes `preload` return before all is loaded, and `run` after the step it is in. */
   stop(): void {
     this.#closed = true;
     this.#wake();

@@ -10,8 +10,12 @@ import { requireDocuments } from "./require-documents.ts";
 
 /** The worker's end of an EngineClient: loads, says `ready`, runs until told to close; says `failed` where it cannot. */
 export async function serveInThread(config: EngineConfig, load: () => Promise<LoadedModels>): Promise<void> {
+  const endNow = ({ type }: ToWorker): void => void (type === "close" && process.exit(0));
+  parentPort!.on("message", endNow);
   try {
-    await serve(config, await load());
+    const loaded = await load();
+    parentPort!.off("message", endNow);
+    await serve(config, loaded);
   } catch (error) {
     post({ type: "failed", error: packError(asKnown(error)) });
   }
@@ -24,11 +28,11 @@ async function serve(config: EngineConfig, loaded: LoadedModels): Promise<void> 
     config,
     ...batchedReports(),
   });
-  await engine.preload();
-  freeBuffers();
   const changes = new ModelChanges(engine, loaded);
   parentPort!.on("message", (message: ToWorker) => handle(engine, changes, message));
-  post({ type: "ready", models: loaded.models });
+  const isLoaded = await engine.preload();
+  freeBuffers();
+  if (isLoaded) post({ type: "ready", models: loaded.models });
   await engine.run();
   await engine.close();
 }
