@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import type { Worker } from "node:worker_threads";
 import { Channel } from "../support/channel.ts";
 import { BlockllmError } from "../support/errors.ts";
@@ -70,6 +71,9 @@ export async function startEngineThread(
   signal?.addEventListener("abort", abort, { once: true });
   try {
     const served = await firstAnswer(worker);
+    // It was ready when it was told to close.
+    if (signal?.aborted) await once(worker, "exit");
+    signal?.throwIfAborted();
     return new EngineClient(worker, served, start.config);
   } catch (error) {
     await worker.terminate();

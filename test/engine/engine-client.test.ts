@@ -30,6 +30,18 @@ afterAll(async () => {
   await source.remove();
 });
 
+/** Around the time that loading takes: before the thread runs, between sessions, or when it is ready. */
+test.each([0, 100, 300, 500, 700, 900])("starting is given up when it is stopped after %d ms", async (after) => {
+  const stop = new AbortController();
+  const reason = new Error("stopped");
+  setTimeout(() => stop.abort(reason), after);
+  const starting = startEngine({ repository: source.folder, models: "all", threads: 1, signal: stop.signal });
+  const outcome = await starting.catch((error: unknown) => error);
+  if (outcome instanceof EngineClient) await outcome.close();
+  else expect(outcome).toBe(reason);
+  if (after <= 100) expect(outcome).toBe(reason);
+});
+
 const PROMPT = [5, 6, 7, 8];
 
 function request(more: Partial<EngineRequest> = {}): EngineRequest {
