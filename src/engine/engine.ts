@@ -2,9 +2,9 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import { type Clock, systemClock } from "../support/clock.ts";
 import { BlockllmError } from "../support/errors.ts";
 import type { EngineConfig } from "./engine-config.ts";
-import { batchItem } from "./batch-item.ts";
+import { openSequence, writePieces } from "./begin-sequence.ts";
 import { asEngineError, deadlineExceeded, loadFailed, lossIn } from "./engine-error.ts";
-import { type Executor, type Needs, PartlyFailed } from "./execute/executor.ts";
+import type { Executor, Needs } from "./execute/executor.ts";
 import type { NextModels } from "./load-models.ts";
 import type { EndReason, EngineEvent, EngineRequest, SampledToken } from "./request.ts";
 import type { Work } from "./schedule/next-work.ts";
@@ -12,8 +12,10 @@ import { ownerLabel, type PrefixOwner } from "./kv/prefix-keys.ts";
 import { MemoryBudget } from "./memory/memory-budget.ts";
 import { Residency } from "./memory/residency.ts";
 import { SetAside } from "./memory/set-aside.ts";
+import { runRound } from "./round.ts";
 import { type Logits, sampleWork, type Outcome } from "./sample-work.ts";
-import { Scheduler, type Admission } from "./schedule/scheduler.ts";
+import type { Admission } from "./schedule/schedule.ts";
+import { Scheduler } from "./schedule/scheduler.ts";
 import { Sequence, type ScheduledModel } from "./sequence.ts";
 import { countDuration } from "./durations.ts";
 import { countWork, newCounters, type EngineStats } from "./stats.ts";
@@ -160,14 +162,8 @@ export class Engine {
     noteWaits(schedule, now);
     this.#takeState(yielded);
     await this.#residency.settle();
-    const begun = this.#begin(work, admitted);
-    const logits = await this.#execute(begun);
-    const outcomes = begun.map((one, index) => sampleWork(one, logits[index]!));
-    this.#settle(begun, outcomes);
-    this.#endLost(logits);
-    const seconds = (performance.now() - started) / 1000;
-    if (work.length > 0) countDuration(this.#counters.steps, seconds);
-    await this.#load(seconds);
+    await this.#run(this.#begin(work, admitted));
+    await this.#load((performance.now() - started) / 1000);
   }
 
   stats(): EngineStats {
@@ -176,7 +172,7 @@ export class Engine {
       ...structuredClone(this.#counters),
       ...this.#scheduler.stats,
       stateBytes: executor.stateBytes(),
-      laneSteps: executor.laneSteps ?? 0,
+      laneBatches: executor.laneBatches ?? 0,
       deviceLosses: executor.deviceLosses ?? 0,
       memoryBytesLimit: this.#budget.totalBytes,
       weightBytes: this.#budget.taken("weights"),
@@ -284,60 +280,53 @@ export class Engine {
   /** Opens who was admitted. Gives the work of all but those who could not begin as was planned. */
   #begin(work: Work[], admitted: Admission[]): Work[] {
     const late = new Set<Sequence>();
+    const attempt = (sequence: Sequence, begin: () => boolean): void => {
+      try {
+        if (!begin()) late.add(sequence);
+      } catch (error) {
+        late.add(sequence);
+        this.#end(sequence, "error", asEngineError(error));
+      }
+    };
+    const memory = { executor: this.#parts.executor, aside: this.#aside };
     for (const one of admitted) {
       this.#parts.onLeftQueue?.(one.sequence.id);
-      try {
-        if (!this.#open(one)) late.add(one.sequence);
-      } catch (error) {
-        late.add(one.sequence);
-        this.#end(one.sequence, "error", asEngineError(error));
-      }
+      attempt(one.sequence, () => openSequence(one, memory));
+      if (!late.has(one.sequence)) this.#counters.reusedTokens += one.prefix.length * one.sequence.model.prefillChunk;
     }
+    for (const { sequence, start, shared } of work)
+      if (!late.has(sequence)) attempt(sequence, () => writePieces(sequence, { start, pieces: shared }, memory));
     return work.filter(({ sequence }) => !late.has(sequence));
   }
 
-  /** False: what was set aside of it cannot be read, it starts over. */
-  #open({ sequence, prefix, returns }: Admission): boolean {
-    const { id, model, maxLength } = sequence;
-    this.#parts.executor.open(id, { model: model.key, maxTokens: maxLength });
-    if (returns && !this.#aside.restore(sequence)) {
-      this.#parts.executor.truncate(id, 0);
-      sequence.cached = 0;
-      return false;
-    }
-    for (const [at, pieces] of prefix.entries())
-      this.#writePieces(sequence, { start: at * model.prefillChunk, pieces });
-    this.#counters.reusedTokens += prefix.length * model.prefillChunk;
-    return true;
+  async #run(work: Work[]): Promise<void> {
+    if (work.length === 0) return;
+    const started = performance.now();
+    const count = new Set(work.map(({ sequence }) => sequence)).size;
+    let tokens = 0;
+    await runRound(work, {
+      executor: this.#parts.executor,
+      settle: (done, logits, seconds) => {
+        countDuration(this.#counters.steps, seconds);
+        if (!logits.some((one) => one instanceof BlockllmError)) {
+          this.#scheduler.drafter.observe(done, seconds);
+          tokens += done.reduce((sum, one) => sum + one.count, 0);
+        }
+        const outcomes = done.map((one, index) => sampleWork(one, logits[index]!));
+        this.#settle(done, outcomes);
+        this.#endLost(logits);
+      },
+      goOn: (done, portion) => (this.#mayGoOn(count) ? this.#scheduler.goOn(done, portion) : null),
+    });
+    if (tokens > 0) this.#aside.rates.observeStep(tokens, (performance.now() - started) / 1000);
   }
 
-  /** Per work. Where the executor failed all have its error, because their state is then unknown. */
-  async #execute(work: Work[]): Promise<readonly Logits[]> {
-    try {
-      for (const { sequence, start, shared } of work) this.#writePieces(sequence, { start, pieces: shared });
-      const started = performance.now();
-      const logits = await this.#parts.executor.execute(work.map(batchItem));
-      const seconds = (performance.now() - started) / 1000;
-      this.#scheduler.drafter.observe(work, seconds);
-      this.#aside.rates.observeStep(
-        work.reduce((sum, { count }) => sum + count, 0),
-        seconds,
-      );
-      return logits;
-    } catch (error) {
-      return error instanceof PartlyFailed ? error.results : work.map(() => asEngineError(error));
-    }
-  }
-
-  /** Of one chunk of its prompt. */
-  #writePieces(
-    { id, model: { stretches, prefillChunk } }: Sequence,
-    { start, pieces }: { start: number; pieces: readonly Float32Array[] },
-  ): void {
-    for (const [at, piece] of pieces.entries()) {
-      const range = { from: start, to: start + prefillChunk, layers: stretches[at]!.layers };
-      this.#parts.executor.writeState(id, range, piece);
-    }
+  /** Is there nothing to be decided about `count` sequences that are in a round, and nobody else? */
+  #mayGoOn(count: number): boolean {
+    const now = this.#clock.now();
+    const mayStay = ({ cancelled, deadline }: Sequence): boolean => !cancelled && deadline > now;
+    const isAsked = this.#closed || this.#next !== null || this.#residency.hasDue || this.#retiring.size > 0;
+    return !isAsked && this.#sequences.size === count && [...this.#sequences.values()].every(mayStay);
   }
 
   #settle(work: Work[], outcomes: Outcome[]): void {

@@ -13,8 +13,8 @@ export interface EngineStats {
   prefixBytes: number;
   /** Cache memory that is really taken. */
   stateBytes: number;
-  /** Steps whose sequences were shared out among lanes. */
-  laneSteps: number;
+  /** Batches that lanes were given. */
+  laneBatches: number;
   /** How often a graphics device was lost and opened anew. */
   deviceLosses: number;
   /** For weights, keys and values together. */

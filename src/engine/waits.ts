@@ -1,4 +1,4 @@
-import type { Admission } from "./schedule/scheduler.ts";
+import type { Admission } from "./schedule/schedule.ts";
 import type { Sequence } from "./sequence.ts";
 
 /** How long a request did not run, seconds, and why. Kept per step: a wait within one is none. */

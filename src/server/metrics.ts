@@ -144,7 +144,10 @@ function registerEngineMetrics(registry: Registry): (stats: EngineStats) => void
   const accepted = gauge("blockllm_accepted_tokens", "Drafted tokens that the model would have given.");
   const swapped = gauge("blockllm_swapped_bytes", "Keys and values on disk, of sequences that gave way to others.");
   const swaps = gauge("blockllm_swaps", "How often a sequence was put there since the start.");
-  const laneSteps = gauge("blockllm_lane_steps", "Steps whose requests were shared out among lanes, since the start.");
+  const laneBatches = gauge(
+    "blockllm_lane_batches",
+    "Batches that lanes ran since the start, each for some of the requests.",
+  );
   const losses = gauge("blockllm_device_losses", "How often a graphics device was lost and opened anew.");
   const process = gauge("blockllm_process_bytes", "Proportional set size of the process; absent where unknown.");
   return (stats) => {
@@ -152,7 +155,7 @@ function registerEngineMetrics(registry: Registry): (stats: EngineStats) => void
     if (processBytes !== null) process.set(processBytes);
     swapped.set(stats.swappedBytes);
     swaps.set(stats.swaps);
-    laneSteps.set(stats.laneSteps);
+    laneBatches.set(stats.laneBatches);
     losses.set(stats.deviceLosses);
     queued.set(stats.queued);
     running.set(stats.running);

@@ -45,5 +45,5 @@ async function answers(folder: string, ...options: string[]): Promise<{ texts: s
   const { code } = await server.stop();
   expect(code).toBe(0);
   expect(readdirSync(temporary), "files left behind").toEqual([]);
-  return { texts, steps: Number(/^blockllm_lane_steps (\d+)$/m.exec(metrics)![1]) };
+  return { texts, steps: Number(/^blockllm_lane_batches (\d+)$/m.exec(metrics)![1]) };
 }

@@ -75,7 +75,7 @@ export class ScriptedEngine implements Engine {
       kvBytes: 3,
       kvBytesLimit: 4,
       stateBytes: 3,
-      laneSteps: 0,
+      laneBatches: 0,
       deviceLosses: 0,
       memoryBytesLimit: 7,
       loadedSegments: 1,

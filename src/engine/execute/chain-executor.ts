@@ -5,7 +5,7 @@ import type { BlockSource } from "../../chain/resolve-chain.ts";
 import { SequenceCache } from "../kv/sequence-cache.ts";
 import { AttentionCores } from "./attention-core.ts";
 import { BatchWalker, type WalkingSequence } from "./batch-walker.ts";
-import type { BatchItem, Executor, Loadable, Needs, StateRange } from "./executor.ts";
+import type { BatchItem, Executor, Loadable, Needs, Share, SharedOut, StateRange } from "./executor.ts";
 import type { Lanes } from "./lanes/lanes.ts";
 import { readyPlan, type LoadablePlan, type ReadyPlan } from "./ready-plan.ts";
 import { rotaryRows, type RotaryRows } from "../../chain/rotary-rows.ts";
@@ -22,6 +22,10 @@ export class ChainExecutor implements Executor {
   readonly #sequences = new Map<number, { model: string; cache: SequenceCache }>();
 
   readonly #lanes: Lanes | null;
+  readonly #walking = (sequence: number): WalkingSequence => {
+    const { model, cache } = this.#sequences.get(sequence)!;
+    return { chain: this.#ready.chainOf.get(model)!, cache };
+  };
 
   /** `lanes`: they run the plan's sessions too. */
   constructor(ready: ReadyPlan, lanes: Lanes | null = null) {
@@ -56,8 +60,8 @@ export class ChainExecutor implements Executor {
     return this.#solo?.loaded ?? [];
   }
 
-  get laneSteps(): number {
-    return this.#lanes?.steps ?? 0;
+  get laneBatches(): number {
+    return this.#lanes?.batches ?? 0;
   }
 
   /** Goes on by another plan, between two batches. It must have the models of all sequences; their caches stay. */
@@ -106,12 +110,25 @@ export class ChainExecutor implements Executor {
       const session = this.#solo?.take(this.#chainOf(this.#sequences.get(first.sequence)!.model));
       if (session) return [await this.#runAlone(first, session)];
     }
+    this.#reserve(items);
+    return await this.#walker.walk(items, this.#walking);
+  }
+
+  shareOut(items: BatchItem[]): SharedOut | null {
+    const out = this.#lanes?.shareOut(items, this.#walking);
+    if (!out) return null;
+    const shares = out.shares.map((share): Share => ({
+      ...share,
+      execute: async (next) => {
+        this.#reserve(next);
+        return await share.execute(next);
+      },
+    }));
+    return { ...out, shares };
+  }
+
+  #reserve(items: readonly BatchItem[]): void {
     for (const item of items) this.#sequences.get(item.sequence)!.cache.reserve(item.start + item.tokens.length);
-    const sequenceOf = (sequence: number): WalkingSequence => {
-      const { model, cache } = this.#sequences.get(sequence)!;
-      return { chain: this.#ready.chainOf.get(model)!, cache };
-    };
-    return await (this.#lanes ?? this.#walker).walk(items, sequenceOf);
   }
 
   async #runAlone({ sequence, start, tokens: [token] }: BatchItem, session: SoloSession): Promise<Float32Array> {

@@ -39,6 +39,12 @@ export interface Executor {
    */
   execute(items: BatchItem[]): Promise<Float32Array[]>;
 
+  /**
+   * The same in shares, which are executed at the same time: as many as are measured to be fastest, down to one. Null: it can
+   * only be executed as one batch.
+   */
+  shareOut?(items: BatchItem[]): SharedOut | null;
+
   /** A copy of some state. Only for models whose state is kept token by token. */
   readState(sequence: number, range: StateRange): Float32Array;
 
@@ -60,14 +66,30 @@ export interface Executor {
   /** What it loaded so. It runs as well without: it may be unloaded between any two calls. */
   readonly extras?: readonly Loadable[];
 
-  /** How many batches were shared out among lanes. */
-  readonly laneSteps?: number;
+  /** How many batches ran in shares of more than one. */
+  readonly laneBatches?: number;
 
   /** How often the device that it runs on was lost. */
   readonly deviceLosses?: number;
 
   /** Frees sessions. No sequence may be used after. */
   close(): Promise<void>;
+}
+
+/** A batch in shares, each with all items of some sequences. */
+export interface SharedOut {
+  shares: readonly Share[];
+  /** When all shares are done with all that they were given: how long that took counts for the next batches. */
+  done: () => void;
+}
+
+export interface Share {
+  items: BatchItem[];
+  /**
+   * As Executor.execute, first with the share's items, then with whatever its sequences go on with. One call at a time, of each
+   * share; nothing else may touch its sequences meanwhile.
+   */
+  execute: (items: BatchItem[]) => Promise<Float32Array[]>;
 }
 
 /** Of a batch in which some items failed: per item its logits, or its error. */

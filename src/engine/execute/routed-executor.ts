@@ -1,6 +1,14 @@
 import type { BlockllmError } from "../../support/errors.ts";
 import { asEngineError } from "../engine-error.ts";
-import { type BatchItem, type Executor, type Loadable, type Needs, PartlyFailed, type StateRange } from "./executor.ts";
+import {
+  type BatchItem,
+  type Executor,
+  type Loadable,
+  type Needs,
+  PartlyFailed,
+  type SharedOut,
+  type StateRange,
+} from "./executor.ts";
 
 /** Several executors as one: each model's sequences go to the executor that holds the model. Models by their keys. */
 export class RoutedExecutor implements Executor {
@@ -69,6 +77,12 @@ export class RoutedExecutor implements Executor {
     throw ran === 1 ? failures[0] : new PartlyFailed(results);
   }
 
+  /** Null where several executors have items. */
+  shareOut(items: BatchItem[]): SharedOut | null {
+    const [executor, ...others] = new Set(items.map(({ sequence }) => this.#ofSequence.get(sequence)!));
+    return others.length === 0 ? (executor?.shareOut?.(items) ?? null) : null;
+  }
+
   async whileIdle(spareBytes: number): Promise<void> {
     for (const executor of this.#distinct()) await executor.whileIdle?.(spareBytes);
   }
@@ -77,8 +91,8 @@ export class RoutedExecutor implements Executor {
     return this.#distinct().flatMap(({ extras }) => extras ?? []);
   }
 
-  get laneSteps(): number {
-    return this.#distinct().reduce((sum, executor) => sum + (executor.laneSteps ?? 0), 0);
+  get laneBatches(): number {
+    return this.#distinct().reduce((sum, executor) => sum + (executor.laneBatches ?? 0), 0);
   }
 
   get deviceLosses(): number {

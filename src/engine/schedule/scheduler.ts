@@ -11,26 +11,12 @@ import type { SetAside } from "../memory/set-aside.ts";
 import type { Sequence } from "../sequence.ts";
 import { Drafter } from "../speculate/drafter.ts";
 import { LoadPatience } from "./load-patience.ts";
+import { firstToYield } from "./first-to-yield.ts";
 import { isDecode, nextWork, withChunksBehind, type Work } from "./next-work.ts";
 import { rankOf } from "./priority.ts";
+import type { Admission, Schedule } from "./schedule.ts";
 import { TokenCounters } from "./token-counters.ts";
 import { inTurns } from "./turns.ts";
-
-export interface Schedule {
-  work: Work[];
-  /** Gave their pages up in this step and wait to go on; their state must be released before the work runs. */
-  yielded: Sequence[];
-  /** Begin in this step, some of them with the first chunks of their prompts cached by others. */
-  admitted: Admission[];
-}
-
-export interface Admission {
-  sequence: Sequence;
-  /** Chunk by chunk, the pieces of all stretches. */
-  prefix: Float32Array[][];
-  /** It comes back to what was set aside of it. */
-  returns: boolean;
-}
 
 /** What the scheduler divides. */
 export interface SharedMemory {
@@ -132,12 +118,34 @@ export class Scheduler {
     const first = picked.map((sequence) => nextWork(sequence));
     const work = withChunksBehind(first, this.#rowsLeft(first));
     for (const one of work) one.shared = this.#lookUpShared(one);
-    this.drafter.addDrafts(work, this.#rowsLeft(work));
+    this.#complete(work, this.#rowsLeft(work));
+    return { work, yielded, admitted };
+  }
+
+  /**
+   * Between two calls of `schedule`: the next decodes of who did some work, while who else runs still does. Their rows are at
+   * most a `portion` of a step's. Null: someone waits, not all have a decode next, or it takes memory that is not free.
+   */
+  goOn(done: readonly Work[], portion: number): Work[] | null {
+    const sequences = [...new Set(done.map(({ sequence }) => sequence))];
+    const canGoOn = (sequence: Sequence): boolean => this.#running.has(sequence) && isDecode(sequence);
+    if (this.#waiting.size > 0 || !sequences.every(canGoOn)) return null;
+    const claims = sequences.map((sequence) => sequence.claimFor(sequence.tokens.length));
+    const missing = claims.reduce((sum, claim) => sum + this.ledger.missingBytes(claim), 0);
+    if (missing > Math.min(this.ledger.freeBytes, this.#budget.free("weights"))) return null;
+    for (const claim of claims) this.ledger.claim(claim);
+    const work = sequences.map((sequence) => nextWork(sequence));
+    this.#complete(work, Math.floor(portion * this.#config.maxBatchTokens) - work.length);
+    return work;
+  }
+
+  /** Drafts in `rows` that are left, and what all of it costs its tenants. */
+  #complete(work: readonly Work[], rows: number): void {
+    this.drafter.addDrafts(work, rows);
     for (const { sequence, start, count, draft } of work) {
       const fresh = Math.max(0, start + count - Math.max(start, sequence.computed));
       this.#counters.charge(sequence.tenant, (fresh + draft.length) / sequence.policy.weight);
     }
-    return { work, yielded, admitted };
   }
 
   /** Pages that a refused draft had are free again. */
@@ -382,12 +390,4 @@ export class Scheduler {
   #costOf({ count }: Work): number {
     return Math.min(count, this.#config.prefillChunk);
   }
-}
-
-/**
- * Of the worst class; in it the fewest cached tokens, which are the cheapest to compute again; of equals who came last.
- * In the best class the longest never yields to a shorter one, so something always ends.
- */
-function firstToYield(sequences: Iterable<Sequence>): Sequence | undefined {
-  return [...sequences].toSorted((a, b) => b.rank - a.rank || a.cached - b.cached || b.id - a.id)[0];
 }

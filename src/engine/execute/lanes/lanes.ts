@@ -3,7 +3,7 @@ import type { CoreSpec } from "../../../blocks/block.ts";
 import { reasonOf } from "../../../support/reason.ts";
 import { AttentionCores } from "../attention-core.ts";
 import { BatchWalker, type WalkingSequence } from "../batch-walker.ts";
-import type { BatchItem } from "../executor.ts";
+import type { BatchItem, Share, SharedOut } from "../executor.ts";
 import type { LoadablePlan } from "../ready-plan.ts";
 import type { RowSharing } from "../row-sharing.ts";
 import type { WalkStage } from "../walk-stages.ts";
@@ -37,7 +37,7 @@ export class Lanes {
   #together: BatchWalker | null = null;
   #first: BatchWalker | null = null;
   readonly #choice = new LaneChoice();
-  #steps = 0;
+  #batches = 0;
   #hasLeftOut = false;
 
   /** `threads`: of all lanes together. */
@@ -52,9 +52,9 @@ export class Lanes {
     return 1 + this.#living().length;
   }
 
-  /** That were walked in lanes. */
-  get steps(): number {
-    return this.#steps;
+  /** How many batches lanes were given. */
+  get batches(): number {
+    return this.#batches;
   }
 
   /** In all lanes but the first. Errors: ONNX Runtime's. */
@@ -72,14 +72,14 @@ export class Lanes {
     this.#hasLeftOut = true;
   }
 
-  /** Before anything is opened for a plan with these, and before it is adopted. Safe beside `walk`. */
+  /** Before anything is opened for a plan with these, and before it is adopted. Safe while shares are executed. */
   async load(cores: readonly CoreSpec[]): Promise<void> {
     if (cores.length === 0) return;
     this.#others ??= Array.from({ length: this.planned - 1 }, () => new Lane({ threads: this.threads }));
     await this.#cores.load(cores);
   }
 
-  /** Between two steps. */
+  /** While no share is executed. */
   adopt(ready: LoadablePlan): void {
     const { plan, stages, rank, tables, sessions } = ready;
     const cores = plan.chains.map(({ chain }) => chain.cores);
@@ -92,21 +92,36 @@ export class Lanes {
     this.#first = new BatchWalker({ stages, rank, tables, cores: this.#cores, sessions: { sharing, run } });
   }
 
-  /** As BatchWalker.walk, whichever way is faster. Error: that of the first lane that failed, when all are done. */
-  async walk(items: BatchItem[], sequenceOf: SequenceOf): Promise<Float32Array[]> {
+  /** As Executor.shareOut; null: lanes cannot run it. */
+  shareOut(items: BatchItem[], sequenceOf: SequenceOf): SharedOut | null {
     const sequences = this.#sequencesOf(items, sequenceOf);
-    if (sequences === null) return await this.#together!.walk(items, sequenceOf);
+    if (sequences === null) return null;
     const division = divideBatch(sequences, this.count);
-    const rows = items.reduce((sum, { tokens }) => sum + tokens.length, 0);
+    const rows = rowsOf(items);
     const costs = { together: runningCosts(sequences).at(-1)!, lanes: division.cost };
     const way = this.#choice.choose(rows, costs);
     const started = performance.now();
-    const logits =
+    let walked = 0;
+    const counted = (own: BatchItem[], walk: Share["execute"]): Share => ({
+      items: own,
+      execute: async (next) => {
+        const logits = await walk(next);
+        walked += rowsOf(next);
+        return logits;
+      },
+    });
+    const shares =
       way === "together"
-        ? await this.#together!.walk(items, sequenceOf)
-        : await this.#walkInLanes(items, { groups: division.groups, sequenceOf });
-    this.#choice.observe(rows, way, { cost: costs[way], seconds: (performance.now() - started) / 1000 });
-    return logits;
+        ? [counted(items, async (next) => this.#together!.walk(next, sequenceOf))]
+        : this.#walks(sequenceOf).flatMap((walk, lane) => {
+            const own = division.groups[lane]?.flatMap((sequence) => sequence.items);
+            return own ? [counted(own, walk)] : [];
+          });
+    const done = (): void => {
+      const seconds = (performance.now() - started) / 1000;
+      if (walked > 0) this.#choice.observe(rows, way, { cost: (costs[way] * walked) / rows, seconds });
+    };
+    return { shares, done };
   }
 
   async end(): Promise<void> {
@@ -132,31 +147,26 @@ export class Lanes {
     return [...sequences.values()].toSorted((a, b) => a.rank - b.rank);
   }
 
-  async #walkInLanes(
-    items: BatchItem[],
-    { groups, sequenceOf }: { groups: SequenceItems[][]; sequenceOf: SequenceOf },
-  ): Promise<Float32Array[]> {
-    const [first, ...others] = groups.map((group) => group.flatMap((sequence) => sequence.items)) as [
-      BatchItem[],
-      ...BatchItem[][],
-    ];
-    this.#steps++;
-    const living = this.#living();
+  /** Per lane. */
+  #walks(sequenceOf: SequenceOf): Share["execute"][] {
     const keys = this.#plan!.sessions.sessions.map(({ laneKey }) => laneKey);
-    const away = others.map(async (own, at) => living[at]!.run(own, { keys, sequenceOf }));
-    const done = await Promise.allSettled([this.#first!.walk(first, sequenceOf), ...away]);
-    const logits = new Map<BatchItem, Float32Array>();
-    for (const [lane, own] of [first, ...others].entries()) {
-      const one = done[lane]!;
-      if (one.status === "rejected") throw one.reason;
-      own.forEach((item, at) => logits.set(item, one.value[at]!));
-    }
-    return items.map((item) => logits.get(item)!);
+    const walks = [
+      async (items: BatchItem[]) => await this.#first!.walk(items, sequenceOf),
+      ...this.#living().map((lane) => async (items: BatchItem[]) => await lane.run(items, { keys, sequenceOf })),
+    ];
+    return walks.map((walk) => async (items) => {
+      this.#batches++;
+      return await walk(items);
+    });
   }
 
   #living(): Lane[] {
     return this.#others?.filter(({ isLost }) => !isLost) ?? [];
   }
+}
+
+function rowsOf(items: readonly BatchItem[]): number {
+  return items.reduce((sum, { tokens }) => sum + tokens.length, 0);
 }
 
 /** What a walk looks at: not what the segment is made of. */

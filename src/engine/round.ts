@@ -1,0 +1,65 @@
+import { batchItem } from "./batch-item.ts";
+import { asEngineError } from "./engine-error.ts";
+import { type Executor, PartlyFailed, type Share, type SharedOut } from "./execute/executor.ts";
+import type { Logits } from "./sample-work.ts";
+import type { Work } from "./schedule/next-work.ts";
+
+/**
+ * A share ends its round when any has gone so far: the sequences are then shared out anew. Those that are done earlier wait for
+ * one batch of others at most, once in so many.
+ */
+const MOST_BATCHES = 32;
+
+export interface RoundParts {
+  executor: Executor;
+  /** The logits of some work are here, after so many seconds. */
+  settle: (work: Work[], logits: readonly Logits[], seconds: number) => void;
+  /**
+   * What the sequences of this settled work go on with while others still run, in a `portion` of a step's rows; null: something
+   * else is to be decided first.
+   */
+  goOn: (work: Work[], portion: number) => Work[] | null;
+}
+
+/**
+ * Executes a step's work and settles it. Where the executor shares it out, each share goes on with its sequences by itself, so
+ * that none waits for another after every token. Never fails: where the executor does, the work's logits are the error.
+ */
+export async function runRound(work: Work[], { executor, settle, goOn }: RoundParts): Promise<void> {
+  const workOf = new Map(work.map((one) => [batchItem(one), one]));
+  const items = [...workOf.keys()];
+  const { shares, done } = executor.shareOut?.(items) ?? inOneBatch(executor, items);
+  let furthest = 0;
+  const walk = async (share: Share): Promise<void> => {
+    let batch = share.items;
+    let own: Work[] | null = batch.map((item) => workOf.get(item)!);
+    const portion = rowsOf(batch) / rowsOf(items);
+    for (let batches = 1; own !== null; batches++) {
+      const started = performance.now();
+      const logits = await logitsOf(share, batch);
+      settle(own, logits, (performance.now() - started) / 1000);
+      furthest = Math.max(furthest, batches);
+      own = shares.length === 1 || furthest === MOST_BATCHES ? null : goOn(own, portion);
+      batch = own?.map(batchItem) ?? [];
+    }
+  };
+  await Promise.all(shares.map(walk));
+  done();
+}
+
+function inOneBatch(executor: Executor, items: Share["items"]): SharedOut {
+  return { shares: [{ items, execute: async (batch) => executor.execute(batch) }], done: () => {} };
+}
+
+function rowsOf(items: Share["items"]): number {
+  return items.reduce((sum, { tokens }) => sum + tokens.length, 0);
+}
+
+/** Per item. Where the share failed all have its error, because their states are then unknown. */
+async function logitsOf(share: Share, items: Share["items"]): Promise<readonly Logits[]> {
+  try {
+    return await share.execute(items);
+  } catch (error) {
+    return error instanceof PartlyFailed ? error.results : items.map(() => asEngineError(error));
+  }
+}
