@@ -5,8 +5,8 @@ import type { Logits } from "./sample-work.ts";
 import type { Work } from "./schedule/next-work.ts";
 
 /**
- * A share ends its round when any has gone so far: the sequences are then shared out anew. Those that are done earlier wait for
- * one batch of others at most, once in so many.
+ * When any share has gone so far, or cannot go on, all end their round with the batch that they are in: the sequences are then
+ * shared out anew. So a share waits for one batch of others at most, once in so many.
  */
 const MOST_BATCHES = 32;
 
@@ -29,7 +29,7 @@ export async function runRound(work: Work[], { executor, settle, goOn }: RoundPa
   const workOf = new Map(work.map((one) => [batchItem(one), one]));
   const items = [...workOf.keys()];
   const { shares, done } = executor.shareOut?.(items) ?? inOneBatch(executor, items);
-  let furthest = 0;
+  let isOver = shares.length === 1;
   const walk = async (share: Share): Promise<void> => {
     let batch = share.items;
     let own: Work[] | null = batch.map((item) => workOf.get(item)!);
@@ -38,8 +38,9 @@ export async function runRound(work: Work[], { executor, settle, goOn }: RoundPa
       const started = performance.now();
       const logits = await logitsOf(share, batch);
       settle(own, logits, (performance.now() - started) / 1000);
-      furthest = Math.max(furthest, batches);
-      own = shares.length === 1 || furthest === MOST_BATCHES ? null : goOn(own, portion);
+      isOver ||= batches === MOST_BATCHES;
+      own = isOver ? null : goOn(own, portion);
+      isOver ||= own === null;
       batch = own?.map(batchItem) ?? [];
     }
   };

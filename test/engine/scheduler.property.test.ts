@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { Engine } from "../../src/engine/engine.ts";
@@ -6,6 +7,7 @@ import type { BatchItem } from "../../src/engine/execute/executor.ts";
 import { ScriptedExecutor } from "./scripted-executor.ts";
 import type { EngineEvent } from "../../src/engine/request.ts";
 import { scriptedModel } from "./scripted-model.ts";
+import { SharingExecutor } from "./sharing-executor.ts";
 
 const VOCABULARY = 32;
 const MODELS = [
@@ -44,6 +46,7 @@ const machine = fc.record({
   maxQueue: fc.integer({ min: 4, max: 30 }),
   prefixCache: fc.constantFrom("on" as const, "off" as const),
   speculate: fc.constantFrom("off" as const, "always" as const, "auto" as const),
+  shares: fc.integer({ min: 1, max: 3 }),
 });
 
 /**
@@ -61,10 +64,12 @@ function promptOf({ prompt }: Arrival, id: number): number[] {
 
 test("every request ends once, with its own tokens, and pages are never lost", async () => {
   await fc.assert(
-    fc.asyncProperty(arrivals, machine, async (list, { pages, ...knobs }) => {
+    fc.asyncProperty(arrivals, machine, async (list, { pages, shares, ...knobs }) => {
       const events = new Map<number, EngineEvent[]>(list.map((_, id) => [id, []]));
-      const items: BatchItem[] = [];
-      const executor = new WatchedExecutor(items);
+      const executor = new WatchedExecutor({ vocabSize: VOCABULARY, bytesPerToken: 8, next }, shares);
+      executor.pause = async (share, batch) => {
+        for (let turn = 0; turn < (share * 5 + batch * 3) % 4; turn++) await nextTurn();
+      };
       const config = engineConfig({ ...knobs, prefillChunk: 16, kvMemoryBytes: pages * LARGE_PAGE });
       const models = MODELS.map((model) => ({
         ...model,
@@ -74,6 +79,7 @@ test("every request ends once, with its own tokens, and pages are never lost", a
 
       let yields = 0;
       executor.beforeRun = () => {
+        checkBatch(executor.inFlight, knobs.maxBatchTokens);
         const stats = engine.stats();
         if (stats.yields > yields) expect(stats.prefixBytes, "kept while a sequence had to yield").toBe(0);
         ({ yields } = stats);
@@ -83,7 +89,7 @@ test("every request ends once, with its own tokens, and pages are never lost", a
         .filter((one) => one.prompt < models[one.model]!.contextLength);
       await drive(engine, served, () => {
         engine.checkIntegrity();
-        checkBatch(items.splice(0), knobs.maxBatchTokens);
+        expect(executor.inFlight).toEqual([]);
       });
 
       expect(engine.stats()).toMatchObject({ queued: 0, running: 0, kvBytes: 0, stateBytes: 0 });
@@ -111,17 +117,10 @@ test.each(["off", "always"] as const)(
   },
 );
 
-class WatchedExecutor extends ScriptedExecutor {
-  readonly #items: BatchItem[];
+class WatchedExecutor extends SharingExecutor {
   beforeRun = (): void => {};
 
-  constructor(items: BatchItem[]) {
-    super({ vocabSize: VOCABULARY, bytesPerToken: 8, next });
-    this.#items = items;
-  }
-
   override execute(items: BatchItem[]): Promise<Float32Array[]> {
-    this.#items.push(...items);
     this.beforeRun();
     return super.execute(items);
   }
