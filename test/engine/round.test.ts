@@ -108,6 +108,17 @@ describe("a share that is done before the others", () => {
     cramped.engine.checkIntegrity();
   });
 
+  test("waits while others that run have no turn in the step", async () => {
+    const { engine, executor } = await round({ maxBatchTokens: 18, maxSequences: 20 });
+    for (let id = 0; id < 20; id++) engine.submit(id, REQUEST);
+    while (engine.stats().running < 20) await engine.step();
+    for (let step = 0; step < 3; step++) {
+      const before = executor.batches.map(({ length }) => length + 1);
+      await engine.step();
+      expect(executor.batches.map(({ length }) => length)).toEqual(before);
+    }
+  });
+
   test("does not go on where it is the only one", async () => {
     const { engine, executor } = await round();
     engine.submit(2, REQUEST);
