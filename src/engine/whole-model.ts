@@ -11,13 +11,14 @@ import type { ModelDocument } from "../store/model-document.ts";
 import { chooseAdapter } from "../store/source-adapter.ts";
 import { locateModel } from "../store/source-folder.ts";
 import { BlockllmError } from "../support/errors.ts";
+import type { BatchItem } from "./execute/executor.ts";
 import { likeliest } from "./execute/sampler.ts";
 import { OpaqueExecutor } from "./execute/opaque-executor.ts";
 
 /** A model's own graph in one ONNX Runtime session: what chains are judged against. */
 export interface WholeModel {
-  /** float32 logits [tokens, vocabulary]. */
-  logits(tokens: readonly number[]): Promise<Float32Array>;
+  /** float32 logits [tokens, vocabulary]; `stepwise`: fed one by one, whatever it was opened for. */
+  logits(tokens: readonly number[], options?: { stepwise?: boolean }): Promise<Float32Array>;
   greedy(tokens: readonly number[], count: number): Promise<number[]>;
   close(): Promise<void>;
 }
@@ -65,18 +66,24 @@ export async function openWholeModel(
   const source = { blobs: { path: () => graph } } as unknown as BlockSource;
   const executor = new OpaqueExecutor(chain, { source, threads: options.threads, maxBatchTokens: 1 }, fixed);
   await executor.load();
-  const run = async (tokens: readonly number[], start: number, logits: "all" | "last"): Promise<Float32Array> => {
+  const run = async ({
+    start,
+    stepwise = options.stepwise,
+    ...asked
+  }: Pick<BatchItem, "tokens" | "start" | "logits"> & { stepwise?: boolean }): Promise<Float32Array> => {
     if (start === 0) executor.open(SEQUENCE);
-    const [rows] = await executor.execute([{ sequence: SEQUENCE, tokens, start, logits, stepwise: options.stepwise }]);
+    const [rows] = await executor.execute([{ sequence: SEQUENCE, start, stepwise, ...asked }]);
     return rows!;
   };
   return {
-    logits: async (tokens) => await run(tokens, 0, "all"),
+    logits: async (tokens, how) => await run({ tokens, start: 0, logits: "all", ...how }),
     greedy: async (tokens, count) => {
       const generated: number[] = [];
-      let row = await run(tokens, 0, "last");
-      while (generated.push(likeliest(row)) < count)
-        row = await run([generated.at(-1)!], tokens.length + generated.length - 1, "last");
+      let row = await run({ tokens, start: 0, logits: "last" });
+      while (generated.push(likeliest(row)) < count) {
+        const start = tokens.length + generated.length - 1;
+        row = await run({ tokens: [generated.at(-1)!], start, logits: "last" });
+      }
       return generated;
     },
     close: async () => await executor.close(),

@@ -22,6 +22,19 @@ export function fixtureModels(): string[] {
     .toSorted();
 }
 
+/**
+ * Of every kind of weights, attention and exporter, and some that share blocks: what takes seconds per model runs on these.
+ * `npm run test:large` runs it on all, which takes minutes.
+ */
+export const EVERY_KIND: readonly string[] = process.env["BLOCKLLM_TEST_EVERY_FIXTURE"]
+  ? fixtureModels()
+  : `desk/genai/base desk/genai/finance-lora desk/genai-int4/support desk/optimum/base desk/optimum/hr desk/optimum/sales
+    exports/contrib/gpt2-fp16 exports/genai/llama-cpu-int4 exports/genai_v0.18.0/gemma2-cpu-int4
+    exports/genai_v0.18.0/gemma3-cpu-kv-int8 exports/genai_v0.18.0/gpt-oss-cpu-fp32
+    exports/genai_v0.18.0/llama-cpu-int4-b64-asym exports/genai_v0.18.0/llama-gptq-act-cpu-int4
+    exports/olive/llama-lora-inputs exports/optimum/bloom exports/optimum/qwen3-moe exports/tjs/model_bnb4
+    exports/tjs/model_q4 exports/tjs/model_q4_qdq exports/tjs/model_quantized`.split(/\s+/);
+
 /** Fixtures that are one opaque block. */
 export const KEPT_WHOLE = [
   "exports/dyn/granitemoe-18",
@@ -54,7 +67,7 @@ export interface SplitFixtures {
 }
 
 /** A repository of its own with these models of fixtures/. */
-export async function splitFixtures(paths: string[]): Promise<SplitFixtures> {
+export async function splitFixtures(paths: readonly string[]): Promise<SplitFixtures> {
   const root = await mkdtemp(join(tmpdir(), "blockllm-fixtures-"));
   const repository = await openRepository(join(root, "blocks"), { create: true });
   const models = new Map<string, AddedModel>();

@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { EngineRequest } from "../../src/engine/request.ts";
-import { fixtureModels, splitFixtures } from "../blocks/split-fixtures.ts";
+import { EVERY_KIND, splitFixtures } from "../blocks/split-fixtures.ts";
 import { expectSameBits } from "./same-bits.ts";
 import { recordingEngine, type RecordingEngine, type SampledRows } from "./serve-recorded.ts";
-import { temporaryRepository } from "./temporary-repository.ts";
+import { temporaryRepository, type TemporaryRepository } from "./temporary-repository.ts";
 
 const KNOBS = { threads: 2, prefillChunk: 16, maxBatchTokens: 48 };
 /** Of a four-layer tiny model: 16 tokens × 4 layers × 2 heads × (8 + 8) floats. */
@@ -34,23 +34,22 @@ describe("a sequence's logits are the same bit for bit", () => {
   const requests = requestsTo(models, 15);
   let engine: RecordingEngine;
   let alone: SampledRows;
-  let remove: () => Promise<void>;
+  let source: TemporaryRepository;
 
   beforeAll(async () => {
-    const source = await temporaryRepository([
+    source = await temporaryRepository([
       { name: "base", layers: [10, 11, 12, 13] },
       { name: "tuned-end", layers: [10, 11, 12, 23] },
       { name: "tuned-start", layers: [30, 11, 12, 13] },
       { name: "unrelated", layers: [40, 41], embeddingSeed: 4, shape: { hidden: 48, heads: 6, kvHeads: 3, vocab: 80 } },
       { name: "windowed", layers: [10, 11, 12, 13], shape: { core: { window: 9, softcap: 4 } } },
     ]);
-    remove = async () => source.remove();
     engine = await recordingEngine(source.repository, models, KNOBS);
     alone = await eachAlone(engine, requests);
   });
   afterAll(async () => {
     await engine.close();
-    await remove();
+    await source.remove();
   });
 
   test("in a full batch of all models, prefills and decodes mixed", async () => {
@@ -80,14 +79,28 @@ describe("a sequence's logits are the same bit for bit", () => {
     expectSameBits(rows, alone);
   });
 
+  test("in lanes, alone and after yielding", async () => {
+    const inLanes = await recordingEngine(source.repository, models, { ...KNOBS, lanes: 2 });
+    const { rows, stats } = await inLanes.run(requests, { maxBatchTokens: 100 });
+    expectSameBits(rows, alone);
+    expect(stats.laneBatches).toBeGreaterThan(0);
+    const drafted = await inLanes.run(requests, { speculate: "always" });
+    expect(drafted.stats.draftedTokens).toBeGreaterThan(0);
+    expectSameBits(drafted.rows, alone);
+    const cramped = await inLanes.run(requests, { kvMemoryBytes: 5 * PAGE_BYTES });
+    expect(cramped.stats.yields).toBeGreaterThan(3);
+    expectSameBits(cramped.rows, alone);
+    await inLanes.close();
+  });
+
   test("submitted in another order", async () => {
     expectSameBits((await engine.run(requests.toReversed(), { maxSequences: 5 })).rows, alone);
   });
 });
 
-describe("and so it is for files of every exporter and precision, all of them served at once", () => {
+describe("and so it is for files of every kind, all of them served at once", () => {
   test("alone, in full batches, and after yielding", { timeout: 120_000 }, async () => {
-    const split = await splitFixtures(fixtureModels());
+    const split = await splitFixtures(EVERY_KIND);
     const names = [...split.models.keys()];
     const engine = await recordingEngine(split.repository, names, KNOBS);
     const requests = requestsTo(names, names.length).map(([id, request]): [number, EngineRequest] => [

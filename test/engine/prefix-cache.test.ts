@@ -5,7 +5,7 @@ import { MemoryBudget } from "../../src/engine/memory/memory-budget.ts";
 import { PrefixCache } from "../../src/engine/kv/prefix-cache.ts";
 import { prefixKeys } from "../../src/engine/kv/prefix-keys.ts";
 import type { EngineRequest } from "../../src/engine/request.ts";
-import { fixtureModels, splitFixtures } from "../blocks/split-fixtures.ts";
+import { EVERY_KIND, splitFixtures } from "../blocks/split-fixtures.ts";
 import { SequenceCache } from "../../src/engine/kv/sequence-cache.ts";
 import { expectSameBits } from "./same-bits.ts";
 import { recordingEngine, type RecordingEngine } from "./serve-recorded.ts";
@@ -95,8 +95,8 @@ describe("a prompt that finds its beginning cached has the bits of a cold one", 
   });
 });
 
-test("and so it is for files of every exporter and precision", { timeout: 240_000 }, async () => {
-  const split = await splitFixtures(fixtureModels());
+test("and so it is for files of every kind", { timeout: 240_000 }, async () => {
+  const split = await splitFixtures(EVERY_KIND);
   const names = [...split.models.keys()];
   const engine = await recordingEngine(split.repository, names, KNOBS);
   const requests = requestsTo(names).filter(([id]) => id % 8 < 3);

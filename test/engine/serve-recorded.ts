@@ -1,7 +1,7 @@
 import type { BlockSource } from "../../src/chain/resolve-chain.ts";
 import { engineConfig, type EngineConfig } from "../../src/engine/engine-config.ts";
 import { Engine } from "../../src/engine/engine.ts";
-import type { BatchItem, Executor } from "../../src/engine/execute/executor.ts";
+import type { BatchItem, Executor, Share } from "../../src/engine/execute/executor.ts";
 import { loadModels } from "../../src/engine/load-models.ts";
 import type { EngineEvent, EngineRequest } from "../../src/engine/request.ts";
 import type { EngineStats } from "../../src/engine/stats.ts";
@@ -54,8 +54,18 @@ export async function recordingEngine(
 }
 
 function recording(executor: Executor, rows: SampledRows): Executor {
+  const recorded =
+    (execute: Share["execute"]): Share["execute"] =>
+    async (items) => {
+      const logits = await execute(items);
+      items.forEach((item, index) => keepRows(rows.get(item.sequence)!, item, logits[index]!));
+      return logits;
+    };
   return {
     needs: executor.needs,
+    get laneBatches() {
+      return executor.laneBatches ?? 0;
+    },
     open: (sequence, options) => executor.open(sequence, options),
     readState: (sequence, range) => executor.readState(sequence, range),
     writeState: (sequence, range, state) => executor.writeState(sequence, range, state),
@@ -63,10 +73,10 @@ function recording(executor: Executor, rows: SampledRows): Executor {
     release: (sequence) => executor.release(sequence),
     stateBytes: () => executor.stateBytes(),
     close: async () => executor.close(),
-    execute: async (items: BatchItem[]) => {
-      const logits = await executor.execute(items);
-      items.forEach((item, index) => keepRows(rows.get(item.sequence)!, item, logits[index]!));
-      return logits;
+    execute: recorded(async (items) => executor.execute(items)),
+    shareOut: (items) => {
+      const out = executor.shareOut?.(items) ?? null;
+      return out && { ...out, shares: out.shares.map((share) => ({ ...share, execute: recorded(share.execute) })) };
     },
   };
 }

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { EngineConfig } from "../../src/engine/engine-config.ts";
 import type { EngineRequest } from "../../src/engine/request.ts";
-import { fixtureModels, splitFixtures } from "../blocks/split-fixtures.ts";
+import { EVERY_KIND, splitFixtures } from "../blocks/split-fixtures.ts";
 import { expectSameBits } from "./same-bits.ts";
 import { recordingEngine, type RecordingEngine } from "./serve-recorded.ts";
 import { temporaryRepository } from "./temporary-repository.ts";
@@ -107,8 +107,8 @@ describe("drafted answers are the plain ones, token for token and bit for bit", 
   });
 });
 
-test("and so it is for files of every exporter and precision", { timeout: 240_000 }, async () => {
-  const split = await splitFixtures(fixtureModels());
+test("and so it is for files of every kind", { timeout: 240_000 }, async () => {
+  const split = await splitFixtures(EVERY_KIND);
   const names = [...split.models.keys()];
   const engine = await recordingEngine(split.repository, names, KNOBS);
   const stats = await expectSame(engine, requestsTo(names, { maxTokens: 12 }));

@@ -9,9 +9,10 @@ const missing = await missingWebgpu();
 
 describe.skipIf(missing !== null)("the desk's models on a WebGPU device", () => {
   test("give the CPU's tokens alone and mixed", async () => {
-    const split = await splitFixtures(fixtureModels().filter((path) => path.startsWith("desk/")));
+    // Of one exporter: the other's take as long again, on a device that is computed.
+    const split = await splitFixtures(fixtureModels().filter((path) => path.startsWith("desk/genai/")));
     const names = [...split.models.keys()];
-    expect(names.length).toBe(20);
+    expect(names.length).toBe(9);
     const requests = names.map((model, id): [number, EngineRequest] => [
       id,
       {
@@ -29,7 +30,7 @@ describe.skipIf(missing !== null)("the desk's models on a WebGPU device", () => 
     const device = await recordingEngine(split.repository, names, { device: "webgpu", threads: 1 });
     const mixed = await device.run(requests);
     expect(mixed.tokens).toEqual(expected);
-    for (const request of requests.filter((_, at) => at % 6 === 0)) {
+    for (const request of requests.filter((_, at) => at % 4 === 0)) {
       const alone = await device.run([request]);
       expect(alone.tokens.get(request[0])).toEqual(expected.get(request[0]));
       const bits = alone.rows.get(request[0])!.map((row) => [...new Uint32Array(row.slice().buffer)]);

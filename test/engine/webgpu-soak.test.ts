@@ -16,7 +16,7 @@ import { missingWebgpu } from "./webgpu-here.ts";
 vi.setConfig({ testTimeout: 600_000, hookTimeout: 240_000 });
 const missing = await missingWebgpu();
 
-const SEQUENCES = 240;
+const SEQUENCES = 120;
 const AT_ONCE = 12;
 /** Spare tensors that are kept for later calls. */
 const MOST_SPARE = 64;

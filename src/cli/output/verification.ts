@@ -13,7 +13,7 @@ export function printVerification(verification: Verified): string {
     ["largest logit difference", describeDifference(verification)],
     ["KL divergence", `${formatNumber(verification.kl)} nats`],
     ["same likeliest token", `${formatPercent(verification.top1)} of ${verification.tokens} positions`],
-    ["greedy tokens", verification.greedy_equal ? "the same" : "different"],
+    ["greedy tokens", describeGreedy(verification)],
     ["blobs hashed", verification.blobs_checked],
     ["verdict", verification.passed ? "passed" : "NOT PASSED"],
     ...(drift === null ? [] : describeDrift(drift)),
@@ -23,6 +23,13 @@ export function printVerification(verification: Verified): string {
 
 function describeDevice({ device, device_reason }: Verification): string {
   return device_reason === "asked for" ? device : `${device} (${device_reason})`;
+}
+
+function describeGreedy({ greedy_equal, greedy_tied }: Verification): string {
+  if (greedy_equal) return "the same";
+  return greedy_tied
+    ? "different where the whole model is undecided: fed token by token, it differs from itself by more than its choice"
+    : "different";
 }
 
 function describeDifference({ max_abs_logit_diff, limit }: Verification): string {

@@ -6,15 +6,9 @@ import { engineConfig } from "../../../src/engine/engine-config.ts";
 import { likeliest } from "../../../src/engine/execute/sampler.ts";
 import type { BatchItem, Executor, Share } from "../../../src/engine/execute/executor.ts";
 import { loadModels } from "../../../src/engine/load-models.ts";
-import { fixtureModels, splitFixtures, type SplitFixtures } from "../../blocks/split-fixtures.ts";
+import { EVERY_KIND, fixtureModels, splitFixtures, type SplitFixtures } from "../../blocks/split-fixtures.ts";
 
 const DESK = fixtureModels().filter((name) => name.startsWith("desk/"));
-/** Of every kind of weights and attention: a run of all takes two minutes. */
-const KINDS = `desk/optimum/base exports/contrib/gpt2-fp16 exports/genai/llama-cpu-int4
-  exports/genai_v0.18.0/gemma2-cpu-int4 exports/genai_v0.18.0/gemma3-cpu-kv-int8 exports/genai_v0.18.0/gpt-oss-cpu-fp32
-  exports/genai_v0.18.0/llama-gptq-act-cpu-int4 exports/olive/llama-lora-inputs exports/optimum/bloom
-  exports/optimum/qwen3-moe exports/tjs/model_bnb4 exports/tjs/model_q4 exports/tjs/model_q4_qdq
-  exports/tjs/model_quantized`.split(/\s+/);
 const SEQUENCES = 4;
 const PROMPT_TOKENS = 21;
 const CHUNK = 16;
@@ -23,12 +17,12 @@ const STEPS = 10;
 
 let split: SplitFixtures;
 beforeAll(async () => {
-  split = await splitFixtures([...DESK, ...KINDS]);
+  split = await splitFixtures([...new Set([...DESK, ...EVERY_KIND])]);
 }, 240_000);
 afterAll(async () => await split.remove());
 
 describe("a batch that is shared out among lanes", () => {
-  test.each(KINDS)("%s gives the bits it has in one walk", { timeout: 120_000 }, async (name) => {
+  test.each(EVERY_KIND)("%s gives the bits it has in one walk", { timeout: 120_000 }, async (name) => {
     const inLanes = await decode([name], 2);
     expect(inLanes.laneBatches > 0).toBe(!split.models.get(name)!.document.opaque);
     expectSameBits(inLanes.logits, (await decode([name], 1)).logits);
