@@ -8,19 +8,28 @@ export interface Parting {
   vocabulary: number;
 }
 
+/** How sure the whole model is of itself there. */
+export interface Certainty {
+  /** Largest difference of its logits fed at once to its logits fed one by one. */
+  ownDifference: number;
+  /** So much that the choice could turn round. */
+  isUndecided: boolean;
+}
+
 /**
  * Is the whole model undecided itself? Where activations are rounded to 8 bits on the way, its logits depend on whether tokens
  * are fed at once or one by one: a last-bit difference moves a rounding. The two tokens are tied if that could turn them
  * round: each logit may move by the largest difference between both ways.
  */
-export async function isUndecided(
+export async function certaintyOf(
   whole: WholeModel,
   { tokens, candidates: [a, b], vocabulary }: Parting,
-): Promise<boolean> {
+): Promise<Certainty> {
   const atOnce = await whole.logits(tokens);
   const oneByOne = await whole.logits(tokens, { stepwise: true });
   const last = atOnce.subarray(-vocabulary);
-  return Math.abs(last[a]! - last[b]!) < 2 * largestDifference(atOnce, oneByOne);
+  const ownDifference = largestDifference(atOnce, oneByOne);
+  return { ownDifference, isUndecided: Math.abs(last[a]! - last[b]!) < 2 * ownDifference };
 }
 
 export function largestDifference(a: Float32Array, b: Float32Array): number {

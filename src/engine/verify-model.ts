@@ -11,7 +11,7 @@ import { rankDevices, startOnFirst } from "./device/choose-device.ts";
 import type { DeviceWish } from "./device/device.ts";
 import { engineConfig } from "./engine-config.ts";
 import { openForward, type Forward } from "./forward.ts";
-import { isUndecided, largestDifference, type Parting } from "./undecided.ts";
+import { certaintyOf, type Certainty, largestDifference, type Parting } from "./undecided.ts";
 import { openWholeModel, type WholeModel } from "./whole-model.ts";
 
 export interface VerifyOptions {
@@ -42,6 +42,8 @@ export interface Verification {
   greedy_equal: boolean;
   /** They are not, but only where the whole model itself is undecided (undecided.ts). */
   greedy_tied: boolean;
+  /** Largest difference of the whole model's logits to its own, fed token by token; null: the greedy tokens are equal. */
+  own_logit_diff: number | null;
   /** Positions compared. */
   tokens: number;
   blobs_checked: number;
@@ -143,6 +145,11 @@ async function makeWorkplace(root: string): Promise<string> {
   }
 }
 
+type Compared = Pick<
+  Verification,
+  "max_abs_logit_diff" | "kl" | "top1" | "greedy_equal" | "greedy_tied" | "own_logit_diff" | "tokens"
+>;
+
 interface Comparison {
   prompts: readonly (readonly number[])[];
   vocabulary: number;
@@ -153,7 +160,7 @@ async function compare(
   whole: WholeModel,
   chain: Forward,
   { prompts, vocabulary, signal }: Comparison,
-): Promise<Pick<Verification, "max_abs_logit_diff" | "kl" | "top1" | "greedy_equal" | "greedy_tied" | "tokens">> {
+): Promise<Compared> {
   let [most, divergence, agreeing, tokens] = [0, 0, 0, 0];
   const partings: Parting[] = [];
   for (const prompt of prompts) {
@@ -173,14 +180,15 @@ async function compare(
     if (at >= 0)
       partings.push({ tokens: [...prompt, ...its.slice(0, at)], candidates: [its[at]!, own[at]!], vocabulary });
   }
-  const undecided: boolean[] = [];
-  for (const parting of partings) undecided.push(await isUndecided(whole, parting));
+  const certainties: Certainty[] = [];
+  for (const parting of partings) certainties.push(await certaintyOf(whole, parting));
   return {
     max_abs_logit_diff: most,
     kl: divergence / tokens,
     top1: agreeing / tokens,
     greedy_equal: partings.length === 0,
-    greedy_tied: partings.length > 0 && undecided.every(Boolean),
+    greedy_tied: partings.length > 0 && certainties.every(({ isUndecided }) => isUndecided),
+    own_logit_diff: partings.length === 0 ? null : Math.max(...certainties.map(({ ownDifference }) => ownDifference)),
     tokens,
   };
 }

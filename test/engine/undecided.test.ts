@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { isUndecided } from "../../src/engine/undecided.ts";
+import { certaintyOf } from "../../src/engine/undecided.ts";
 import type { WholeModel } from "../../src/engine/whole-model.ts";
 
 const VOCABULARY = 3;
@@ -23,10 +23,12 @@ test.each([
   ["not tied, where the whole model is always the same", 0, false],
 ])("two tokens are %s", async (_, own, expected) => {
   const whole = wholeModel([1, 0.9, -3], own);
-  expect(await isUndecided(whole, { tokens: [4, 5], candidates: [0, 1], vocabulary: VOCABULARY })).toBe(expected);
+  const found = await certaintyOf(whole, { tokens: [4, 5], candidates: [0, 1], vocabulary: VOCABULARY });
+  expect(found).toEqual({ ownDifference: expect.closeTo(own), isUndecided: expected });
 });
 
 test("logits that are no numbers decide nothing in favour of a chain", async () => {
   const whole = wholeModel([NaN, 0.9, -3], 0);
-  expect(await isUndecided(whole, { tokens: [4, 5], candidates: [0, 1], vocabulary: VOCABULARY })).toBe(false);
+  const found = await certaintyOf(whole, { tokens: [4, 5], candidates: [0, 1], vocabulary: VOCABULARY });
+  expect(found.isUndecided).toBe(false);
 });

@@ -25,11 +25,11 @@ function describeDevice({ device, device_reason }: Verification): string {
   return device_reason === "asked for" ? device : `${device} (${device_reason})`;
 }
 
-function describeGreedy({ greedy_equal, greedy_tied }: Verification): string {
+function describeGreedy({ greedy_equal, greedy_tied, own_logit_diff }: Verification): string {
   if (greedy_equal) return "the same";
-  return greedy_tied
-    ? "different where the whole model is undecided: fed token by token, it differs from itself by more than its choice"
-    : "different";
+  if (!greedy_tied) return "different";
+  const own = formatNumber(own_logit_diff!);
+  return `different where the whole model is undecided: fed token by token, its logits differ by up to ${own}`;
 }
 
 function describeDifference({ max_abs_logit_diff, limit }: Verification): string {
