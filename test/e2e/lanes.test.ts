@@ -22,6 +22,15 @@ it(
   },
 );
 
+it("plan --lanes counts what their sessions take", async () => {
+  const folder = makeWorkplace();
+  await runJson(folder, "split", ...MODELS.map((name) => `fixtures/desk/optimum/${name}`));
+  const plan = async (lanes: string): Promise<{ segments: unknown[]; memory: { weights: number } }> =>
+    await runJson(folder, "plan", "--memory", "1GB", "--lanes", lanes);
+  const [plain, inLanes] = [await plan("1"), await plan("2")];
+  expect(inLanes.memory.weights - plain.memory.weights).toBe(2 * 2 ** 20 * plain.segments.length);
+});
+
 it("more lanes than threads are an error before anything is loaded", async () => {
   const folder = makeWorkplace();
   await runJson(folder, "split", "fixtures/desk/optimum/base");

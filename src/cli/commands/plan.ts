@@ -11,6 +11,7 @@ import { ownBytes } from "../../engine/memory/own-bytes.ts";
 import { plannedBytes } from "../../engine/memory/planned-bytes.ts";
 import { openRepository } from "../../store/open-repository.ts";
 import { defineCommand } from "../command.ts";
+import { LANES_OPTION } from "../lanes-option.ts";
 import { formatBytes, formatCount, formatPercent } from "../output/format.ts";
 import { renderFacts, renderTable } from "../output/table.ts";
 import { byteCount, nameList } from "../parse-values.ts";
@@ -27,6 +28,7 @@ interface PlanOptions {
   models?: string[];
   memory?: number;
   device?: PlannedDevice;
+  lanes?: number;
 }
 
 interface PlanReport {
@@ -69,6 +71,7 @@ export const planCommand = defineCommand<PlanOptions, PlanReport>({
       parse: byteCount("--memory"),
     },
     PLANNED_DEVICE_OPTION,
+    LANES_OPTION,
   ],
   examples: ["blockllm plan --memory 8GB", "blockllm plan --models support,legal --device webgpu --json"],
   async run({ repositoryPath }, _operands, options) {
@@ -85,6 +88,7 @@ export const planCommand = defineCommand<PlanOptions, PlanReport>({
     const memoryBytes = options.memory ?? own?.budgetBytes ?? null;
     const config = engineConfig({
       ...(memoryBytes === null ? {} : { memoryBytes }),
+      ...(options.lanes === undefined ? {} : { lanes: options.lanes }),
       device: device === "cuda" ? "cuda:0" : (device ?? "cpu"),
     });
     const planned = { chains, plan, source: repository, config };

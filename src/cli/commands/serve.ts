@@ -14,6 +14,7 @@ import type { DeviceWish } from "../../engine/device/device.ts";
 import { defineCommand } from "../command.ts";
 import type { CommandContext } from "../context.ts";
 import { DEVICE_OPTION, noteDevice } from "../device-option.ts";
+import { LANES_OPTION } from "../lanes-option.ts";
 import { formatBytes, formatCount, formatDuration } from "../output/format.ts";
 import { renderJson } from "../output/json.ts";
 import { type Reloadable, reloadOnHangup, startReloading } from "../reload.ts";
@@ -122,11 +123,7 @@ export const serveCommand = defineCommand<ServeOptions, void>({
       help: `always: also requests to int4 models of other accuracy levels than 4 (onnx-community's q4, say), several times as fast together, and half as fast alone (default: ${DEFAULTS.shareBatches})`,
       parse: oneOf("--share-batches", ["auto", "always"]),
     },
-    {
-      flags: "--lanes <count>",
-      help: `share requests that run at once out among so many threads, where that is measured to be faster; models load more slowly and take twice their bytes of disk while they are loaded (default: ${DEFAULTS.lanes})`,
-      parse: wholeNumber("--lanes", 1),
-    },
+    LANES_OPTION,
   ],
   examples: ["blockllm serve", "blockllm serve --models support,legal --port 8080 --memory 8GB"],
   async run(context, _operands, options) {
