@@ -4,9 +4,11 @@ import type { GraphBuilder } from "./graph-builder.ts";
 /** How projections are stored: float32, or blocks of integers as onnxruntime-genai's builder quantises. */
 export type Precision = "fp32" | "int8" | "int4";
 
+/** Of the option `--precision`; ends the process where it is none. */
 export function precisionNamed(text: string): Precision {
   if (text === "fp32" || text === "int8" || text === "int4") return text;
-  throw new Error(`--precision is ${text}; it can be fp32, int8 or int4`);
+  console.error(`--precision is ${text}; it can be fp32, int8 or int4`);
+  process.exit(2);
 }
 
 /** Weights that share a scale. */

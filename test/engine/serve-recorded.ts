@@ -54,13 +54,6 @@ export async function recordingEngine(
 }
 
 function recording(executor: Executor, rows: SampledRows): Executor {
-  const recorded =
-    (execute: Share["execute"]): Share["execute"] =>
-    async (items) => {
-      const logits = await execute(items);
-      items.forEach((item, index) => keepRows(rows.get(item.sequence)!, item, logits[index]!));
-      return logits;
-    };
   return {
     needs: executor.needs,
     get laneBatches() {
@@ -73,16 +66,31 @@ function recording(executor: Executor, rows: SampledRows): Executor {
     release: (sequence) => executor.release(sequence),
     stateBytes: () => executor.stateBytes(),
     close: async () => executor.close(),
-    execute: recorded(async (items) => executor.execute(items)),
+    ...recordedRuns(executor, rows),
+  };
+}
+
+/** What an executor runs batches with, whose rows are kept. */
+export function recordedRuns(executor: Executor, rows: SampledRows): Required<Pick<Executor, "execute" | "shareOut">> {
+  const recorded =
+    (execute: Share["execute"]): Share["execute"] =>
+    async (items) => {
+      const logits = await execute(items);
+      items.forEach((item, index) => keepRows(rows.get(item.sequence)!, item, logits[index]!));
+      return logits;
+    };
+  const shareOut = executor.shareOut?.bind(executor);
+  return {
+    execute: recorded(executor.execute.bind(executor)),
     shareOut: (items) => {
-      const out = executor.shareOut?.(items) ?? null;
+      const out = shareOut?.(items) ?? null;
       return out && { ...out, shares: out.shares.map((share) => ({ ...share, execute: recorded(share.execute) })) };
     },
   };
 }
 
 /** By position: what a refused draft left is overwritten when its position is computed again. */
-export function keepRows(rows: Float32Array[], { start, tokens, logits }: BatchItem, given: Float32Array): void {
+function keepRows(rows: Float32Array[], { start, tokens, logits }: BatchItem, given: Float32Array): void {
   if (logits === "none") return;
   const count = logits === "all" ? tokens.length : 1;
   const width = given.length / count;

@@ -66,6 +66,8 @@ export class BatchWalker {
     for (const placed of batch.placed) beginBetween(placed, stages, step.values);
     for (const stage of stages) {
       const standing = standingBefore(stage, batch.placed);
+      // Segments that nobody comes by need not be loaded.
+      if (standing.length === 0) continue;
       await step.cores.attendFor(standing, step.values);
       for (const one of standing) keepPartingRows(one, step.values);
       for (const together of runsOf(standing, sessions.sharing(stage.segment.id) !== null))

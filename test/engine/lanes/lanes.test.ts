@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { engineConfig } from "../../../src/engine/engine-config.ts";
 import { likeliest } from "../../../src/engine/execute/sampler.ts";
-import type { BatchItem, Executor, Share } from "../../../src/engine/execute/executor.ts";
+import type { BatchItem, Executor, Loadable, Share } from "../../../src/engine/execute/executor.ts";
 import { loadModels } from "../../../src/engine/load-models.ts";
 import { EVERY_KIND, fixtureModels, splitFixtures, type SplitFixtures } from "../../blocks/split-fixtures.ts";
 
@@ -32,6 +32,21 @@ describe("a batch that is shared out among lanes", () => {
     const inLanes = await decode(DESK, 3);
     expect(inLanes.laneBatches).toBeGreaterThan(0);
     expectSameBits(inLanes.logits, (await decode(DESK, 1)).logits);
+  });
+
+  test("walks by what is not loaded, where it needs none of it", async () => {
+    const config = engineConfig({ threads: 2, lanes: 2 });
+    const { executor, models } = await loadModels(split.repository, ["desk/optimum/base", "desk/optimum/hr"], config);
+    const [base, hr] = models.map(({ key }) => executor.needs.get(key)!) as [readonly Loadable[], readonly Loadable[]];
+    for (const one of hr) if (!base.includes(one)) await one.unload();
+    for (const id of [1, 2]) executor.open(id, { model: models[0]!.key, maxTokens: STEPS });
+    for (let start = 0; start < STEPS; start++) {
+      const items = [1, 2].map((sequence) => itemAt(sequence, start));
+      const [first, second] = await executeInShares(executor, items);
+      expect(sameBits(first!, second!)).toBe(true);
+    }
+    expect(executor.laneBatches).toBeGreaterThan(0);
+    await executor.close();
   });
 
   test("leaves no packed weights behind", async () => {
@@ -86,6 +101,10 @@ async function decode(names: string[], lanes: number): Promise<Decoded> {
   const laneBatches = executor.laneBatches ?? 0;
   await executor.close();
   return { logits, laneBatches };
+}
+
+function itemAt(sequence: number, start: number): BatchItem {
+  return { sequence, tokens: [5 + start], start, logits: "last", stepwise: false };
 }
 
 async function executeInShares(executor: Executor, items: BatchItem[]): Promise<Float32Array[]> {
