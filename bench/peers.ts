@@ -3,7 +3,7 @@
  * model each for eight tenants. They are nobody's dependency: each must be installed in the project given.
  *
  *   npm run bench:peers -- --project <folder> [--measure transformers.js,node-llama-cpp] [--repeats 3] [--seconds 60]
- *                          [--folder <where to write>] [--prepared <folder>] [--json]
+ *                          [--lanes n] [--folder <where to write>] [--prepared <folder>] [--json]
  *
  * transformers.js reads the very file that was split. node-llama-cpp gets a file of the same weights in Q8_0.
  */
@@ -29,6 +29,7 @@ const { values } = parseArgs({
     measure: { type: "string", default: Object.keys(PEER_PACKAGES).join(",") },
     repeats: { type: "string", default: "3" },
     seconds: { type: "string", default: "60" },
+    lanes: { type: "string", default: "1" },
     folder: { type: "string", default: tmpdir() },
     prepared: { type: "string" },
     json: { type: "boolean", default: false },
@@ -108,7 +109,8 @@ async function measurePeer({
   const { repository } = tenants;
   const common = { seconds: Number(values.seconds), repeats: Number(values.repeats), timeout_seconds: 600 };
   // A model that never was trained repeats itself: guessing ahead would show as speed that no real model has.
-  const scenario = parseScenario({ name, ...asked, ...common, engine: { speculate: "off" } }, name);
+  const engine = { speculate: "off", lanes: Number(values.lanes) };
+  const scenario = parseScenario({ name, ...asked, ...common, engine }, name);
   return await runBench({
     scenario,
     sides: [
