@@ -30,8 +30,7 @@ export function writePieces(
   { id, model: { stretches, prefillChunk } }: Sequence,
   { start, pieces }: { start: number; pieces: readonly Float32Array[] },
   { executor }: Pick<Memory, "executor">,
-): true {
+): void {
   for (const [at, piece] of pieces.entries())
     executor.writeState(id, { from: start, to: start + prefillChunk, layers: stretches[at]!.layers }, piece);
-  return true;
 }

@@ -280,9 +280,9 @@ export class Engine {
   /** Opens who was admitted. Gives the work of all but those who could not begin as was planned. */
   #begin(work: Work[], admitted: Admission[]): Work[] {
     const late = new Set<Sequence>();
-    const attempt = (sequence: Sequence, begin: () => boolean): void => {
+    const attempt = (sequence: Sequence, begin: () => boolean | void): void => {
       try {
-        if (!begin()) late.add(sequence);
+        if (begin() === false) late.add(sequence);
       } catch (error) {
         late.add(sequence);
         this.#end(sequence, "error", asEngineError(error));
