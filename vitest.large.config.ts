@@ -8,7 +8,7 @@ export default defineConfig({
     env: { ORT_DISABLE_TELEMETRY: "1", BLOCKLLM_TEST_EVERY_FIXTURE: "1" },
     include: [
       "test/store/large-model.test.ts",
-      "test/engine/{isolation,prefix-cache,speculation}.test.ts",
+      "test/engine/{isolation,prefix-cache,speculation,webgpu-desk,webgpu-soak}.test.ts",
       "test/engine/lanes/lanes.test.ts",
     ],
     testTimeout: 600_000,

@@ -306,15 +306,15 @@ export class Engine {
     let tokens = 0;
     await runRound(work, {
       executor: this.#parts.executor,
-      settle: (done, logits, seconds) => {
-        countDuration(this.#counters.steps, seconds);
+      settle: (done, logits, began) => {
         if (!logits.some((one) => one instanceof BlockllmError)) {
-          this.#scheduler.drafter.observe(done, seconds);
+          this.#scheduler.drafter.observe(done, (performance.now() - began) / 1000);
           tokens += done.reduce((sum, one) => sum + one.count, 0);
         }
         const outcomes = done.map((one, index) => sampleWork(one, logits[index]!));
         this.#settle(done, outcomes);
         this.#endLost(logits);
+        countDuration(this.#counters.steps, (performance.now() - began) / 1000);
       },
       goOn: (done, portion) => (this.#mayGoOn(count) ? this.#scheduler.goOn(done, portion) : null),
     });

@@ -1,5 +1,6 @@
 import { batchItem } from "./batch-item.ts";
 import { asEngineError } from "./engine-error.ts";
+import { rowsOf } from "./execute/batch-rows.ts";
 import { type Executor, PartlyFailed, type Share, type SharedOut } from "./execute/executor.ts";
 import type { Logits } from "./sample-work.ts";
 import type { Work } from "./schedule/next-work.ts";
@@ -12,8 +13,8 @@ const MOST_BATCHES = 32;
 
 export interface RoundParts {
   executor: Executor;
-  /** The logits of some work are here, after so many seconds. */
-  settle: (work: Work[], logits: readonly Logits[], seconds: number) => void;
+  /** The logits of some work are here, whose execution was `started` then (performance.now). */
+  settle: (work: Work[], logits: readonly Logits[], started: number) => void;
   /**
    * What the sequences of this settled work go on with while others still run, in a `portion` of a step's rows; null: something
    * else is to be decided first.
@@ -37,7 +38,7 @@ export async function runRound(work: Work[], { executor, settle, goOn }: RoundPa
     for (let batches = 1; own !== null; batches++) {
       const started = performance.now();
       const logits = await logitsOf(share, batch);
-      settle(own, logits, (performance.now() - started) / 1000);
+      settle(own, logits, started);
       isOver ||= batches === MOST_BATCHES;
       own = isOver ? null : goOn(own, portion);
       isOver ||= own === null;
@@ -50,10 +51,6 @@ export async function runRound(work: Work[], { executor, settle, goOn }: RoundPa
 
 function inOneBatch(executor: Executor, items: Share["items"]): SharedOut {
   return { shares: [{ items, execute: async (batch) => executor.execute(batch) }], done: () => {} };
-}
-
-function rowsOf(items: Share["items"]): number {
-  return items.reduce((sum, { tokens }) => sum + tokens.length, 0);
 }
 
 /** Per item. Where the share failed all have its error, because their states are then unknown. */

@@ -8,7 +8,7 @@ export interface Parting {
   vocabulary: number;
 }
 
-/** How sure the whole model is of itself there. */
+/** How sure the whole model is of itself there. Numbers that are none make it sure: they excuse nothing. */
 export interface Certainty {
   /** Largest difference of its logits fed at once to its logits fed one by one. */
   ownDifference: number;
@@ -29,7 +29,18 @@ export async function certaintyOf(
   const oneByOne = await whole.logits(tokens, { stepwise: true });
   const last = atOnce.subarray(-vocabulary);
   const ownDifference = largestDifference(atOnce, oneByOne);
-  return { ownDifference, isUndecided: Math.abs(last[a]! - last[b]!) < 2 * ownDifference };
+  return {
+    ownDifference,
+    isUndecided: Number.isFinite(ownDifference) && Math.abs(last[a]! - last[b]!) < 2 * ownDifference,
+  };
+}
+
+/**
+ * Are all partings ties? Not where the chain is farther from the whole model, by the largest `difference` of their logits, than
+ * twice the whole model from itself.
+ */
+export function areTies(partings: readonly Certainty[], difference: number): boolean {
+  return partings.every(({ isUndecided, ownDifference }) => isUndecided && difference <= 2 * ownDifference);
 }
 
 export function largestDifference(a: Float32Array, b: Float32Array): number {

@@ -11,7 +11,7 @@ import { rankDevices, startOnFirst } from "./device/choose-device.ts";
 import type { DeviceWish } from "./device/device.ts";
 import { engineConfig } from "./engine-config.ts";
 import { openForward, type Forward } from "./forward.ts";
-import { certaintyOf, type Certainty, largestDifference, type Parting } from "./undecided.ts";
+import { areTies, certaintyOf, type Certainty, largestDifference, type Parting } from "./undecided.ts";
 import { openWholeModel, type WholeModel } from "./whole-model.ts";
 
 export interface VerifyOptions {
@@ -40,7 +40,10 @@ export interface Verification {
   /** Share of positions with the same likeliest token. */
   top1: number;
   greedy_equal: boolean;
-  /** They are not, but only where the whole model itself is undecided (undecided.ts). */
+  /**
+   * They are not, but only where the whole model itself is undecided (undecided.ts), and the chain is no farther from it than
+   * twice its own difference.
+   */
   greedy_tied: boolean;
   /** Largest difference of the whole model's logits to its own, fed token by token; null: the greedy tokens are equal. */
   own_logit_diff: number | null;
@@ -187,7 +190,7 @@ async function compare(
     kl: divergence / tokens,
     top1: agreeing / tokens,
     greedy_equal: partings.length === 0,
-    greedy_tied: partings.length > 0 && certainties.every(({ isUndecided }) => isUndecided),
+    greedy_tied: partings.length > 0 && areTies(certainties, most),
     own_logit_diff: partings.length === 0 ? null : Math.max(...certainties.map(({ ownDifference }) => ownDifference)),
     tokens,
   };

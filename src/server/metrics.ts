@@ -45,7 +45,11 @@ export function createMetrics(engine: Pick<Engine, "stats">, seriesLimit: number
     respond: async () => {
       const stats = await engine.stats();
       reportStats(stats);
-      const steps = formatHistogram("blockllm_step_seconds", "One step of the engine.", stats.steps);
+      const steps = formatHistogram(
+        "blockllm_step_seconds",
+        "One batch of the engine, until its tokens are out.",
+        stats.steps,
+      );
       const loads = formatHistogram(
         "blockllm_segment_load_seconds",
         "Loading one segment, each time anew.",

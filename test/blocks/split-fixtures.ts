@@ -22,11 +22,11 @@ export function fixtureModels(): string[] {
     .toSorted();
 }
 
-/**
- * Of every kind of weights, attention and exporter, and some that share blocks: what takes seconds per model runs on these.
- * `npm run test:large` runs it on all, which takes minutes.
- */
-export const EVERY_KIND: readonly string[] = process.env["BLOCKLLM_TEST_EVERY_FIXTURE"]
+/** In `npm run test:large`, which takes minutes. */
+export const TESTS_ALL = process.env["BLOCKLLM_TEST_EVERY_FIXTURE"] !== undefined;
+
+/** Of every kind of weights, attention and exporter, and some that share blocks; what takes seconds per model runs on these. */
+export const EVERY_KIND: readonly string[] = TESTS_ALL
   ? fixtureModels()
   : `desk/genai/base desk/genai/finance-lora desk/genai-int4/support desk/optimum/base desk/optimum/hr desk/optimum/sales
     exports/contrib/gpt2-fp16 exports/genai/llama-cpu-int4 exports/genai_v0.18.0/gemma2-cpu-int4

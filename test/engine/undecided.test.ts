@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { certaintyOf } from "../../src/engine/undecided.ts";
+import { areTies, certaintyOf } from "../../src/engine/undecided.ts";
 import type { WholeModel } from "../../src/engine/whole-model.ts";
 
 const VOCABULARY = 3;
@@ -27,8 +27,15 @@ test.each([
   expect(found).toEqual({ ownDifference: expect.closeTo(own), isUndecided: expected });
 });
 
-test("logits that are no numbers decide nothing in favour of a chain", async () => {
-  const whole = wholeModel([NaN, 0.9, -3], 0);
+test.each([[[NaN, 0.9, -3]], [[1, 0.9, NaN]]])("logits %o excuse nothing", async (last) => {
+  const whole = wholeModel(last, 0);
   const found = await certaintyOf(whole, { tokens: [4, 5], candidates: [0, 1], vocabulary: VOCABULARY });
   expect(found.isUndecided).toBe(false);
+});
+
+test("a chain farther from the whole model than its own differences explain has no ties", () => {
+  const tie = { ownDifference: 0.06, isUndecided: true };
+  expect(areTies([tie], 0.11)).toBe(true);
+  expect(areTies([tie], 0.13)).toBe(false);
+  expect(areTies([tie, { ...tie, isUndecided: false }], 0.01)).toBe(false);
 });

@@ -1,6 +1,6 @@
 import { describe, expect, test, vi } from "vitest";
 import type { EngineRequest } from "../../src/engine/request.ts";
-import { fixtureModels, splitFixtures } from "../blocks/split-fixtures.ts";
+import { fixtureModels, splitFixtures, TESTS_ALL } from "../blocks/split-fixtures.ts";
 import { recordingEngine } from "./serve-recorded.ts";
 import { missingWebgpu } from "./webgpu-here.ts";
 
@@ -9,10 +9,12 @@ const missing = await missingWebgpu();
 
 describe.skipIf(missing !== null)("the desk's models on a WebGPU device", () => {
   test("give the CPU's tokens alone and mixed", async () => {
-    // Of one exporter: the other's take as long again, on a device that is computed.
-    const split = await splitFixtures(fixtureModels().filter((path) => path.startsWith("desk/genai/")));
+    // Of one exporter: the others' take as long again, on a device that is computed.
+    const split = await splitFixtures(
+      fixtureModels().filter((path) => path.startsWith(TESTS_ALL ? "desk/" : "desk/genai/")),
+    );
     const names = [...split.models.keys()];
-    expect(names.length).toBe(9);
+    expect(names.length).toBe(TESTS_ALL ? 20 : 9);
     const requests = names.map((model, id): [number, EngineRequest] => [
       id,
       {

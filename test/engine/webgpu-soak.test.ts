@@ -9,6 +9,7 @@ import type { WebgpuExecutor } from "../../src/engine/execute/webgpu/webgpu-exec
 import { WebgpuRunner } from "../../src/engine/runners/webgpu-runner.ts";
 import { resolveChain } from "../../src/chain/resolve-chain.ts";
 import type { BlockChain } from "../../src/chain/chain.ts";
+import { TESTS_ALL } from "../blocks/split-fixtures.ts";
 import { recordingEngine } from "./serve-recorded.ts";
 import { temporaryRepository, type TemporaryRepository } from "./temporary-repository.ts";
 import { missingWebgpu } from "./webgpu-here.ts";
@@ -16,7 +17,7 @@ import { missingWebgpu } from "./webgpu-here.ts";
 vi.setConfig({ testTimeout: 600_000, hookTimeout: 240_000 });
 const missing = await missingWebgpu();
 
-const SEQUENCES = 120;
+const SEQUENCES = TESTS_ALL ? 240 : 120;
 const AT_ONCE = 12;
 /** Spare tensors that are kept for later calls. */
 const MOST_SPARE = 64;

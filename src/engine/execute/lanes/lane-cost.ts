@@ -1,4 +1,5 @@
 import type { TensorEntry } from "../../../blocks/block.ts";
+import { rowsOf } from "../batch-rows.ts";
 import type { LoadablePlan } from "../ready-plan.ts";
 import type { BatchItem } from "../executor.ts";
 
@@ -54,7 +55,7 @@ export function runningCosts(sequences: readonly SequenceItems[]): number[] {
   const present = new Set<number>();
   let cost = 0;
   return sequences.map(({ items, chain }) => {
-    const rows = items.reduce((sum, { tokens }) => sum + tokens.length, 0);
+    const rows = rowsOf(items);
     const wanted = items.reduce((sum, item) => sum + wantedRows(item), 0);
     for (const { segment, bytes, rowBytes, tail } of chain.uses) {
       const own = tail ? wanted : rows;

@@ -2,6 +2,7 @@ import type { Tensor } from "onnxruntime-node";
 import type { CoreSpec } from "../../../blocks/block.ts";
 import { reasonOf } from "../../../support/reason.ts";
 import { AttentionCores } from "../attention-core.ts";
+import { rowsOf } from "../batch-rows.ts";
 import { BatchWalker, type WalkingSequence } from "../batch-walker.ts";
 import type { BatchItem, Share, SharedOut } from "../executor.ts";
 import type { LoadablePlan } from "../ready-plan.ts";
@@ -163,10 +164,6 @@ export class Lanes {
   #living(): Lane[] {
     return this.#others?.filter(({ isLost }) => !isLost) ?? [];
   }
-}
-
-function rowsOf(items: readonly BatchItem[]): number {
-  return items.reduce((sum, { tokens }) => sum + tokens.length, 0);
 }
 
 /** What a walk looks at: not what the segment is made of. */
